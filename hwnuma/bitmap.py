@@ -1,0 +1,230 @@
+"""CpuSet and NodeSet: immutable sets of OS indexes, written in the kernel's list form (``0-3,8``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Set
+from typing import ClassVar, TypeVar
+
+from hwnuma.errors import OptionError
+
+_BitmapT = TypeVar("_BitmapT", bound="Bitmap")
+
+# "3", "0-3", and the kernel's stride form "0-31:2/8": of each 8, the first 2 (Linux, bitmap_parselist).
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9})/(\d{1,9}))?)?", re.ASCII)
+
+# Far above any kernel's NR_CPUS (8,192): a typing mistake must not cost gigabytes.
+_LARGEST_INDEX = 1 << 20
+
+
+def _mask_of_range(text: str, kind: str) -> int:
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        raise OptionError(f"{text!r} is no {kind} list: write indexes and ranges, such as 0-3,8")
+    first, last, used, group = (None if part is None else int(part) for part in match.groups())
+    assert first is not None
+    last = first if last is None else last
+    if last < first or last > _LARGEST_INDEX or group == 0 or (used is not None and used > (group or 0)):
+        raise OptionError(f"the range {text!r} in a {kind} list is reversed, too large or has a wrong stride")
+    if used is None or group is None:
+        return ((1 << (last - first + 1)) - 1) << first
+    return sum(1 << index for index in range(first, last + 1) if (index - first) % group < used)
+
+
+class Bitmap(Set[int]):
+    """What CpuSet and NodeSet share. A bit mask in one Python integer: set algebra is integer algebra."""
+
+    __slots__ = ("_mask",)
+    _kind: ClassVar[str] = "index"
+    _mask: int
+
+    def __init__(self, members: str | Iterable[int] = ()) -> None:
+        """Make a set from the kernel's list form, or from integers.
+
+        Args:
+            members: ``"0-3,8"`` (empty pieces and white space are tolerated, as the kernel's files have
+                them), or an iterable of OS indexes.
+
+        Raises:
+            OptionError: the text is no list, or an index is negative or absurdly large.
+        """
+        mask = 0
+        if isinstance(members, str):
+            for piece in members.replace("\0", "").split(","):
+                if piece.strip():
+                    mask |= _mask_of_range(piece.strip(), self._kind)
+        elif isinstance(members, Bitmap):
+            mask = members._mask
+        else:
+            for index in members:
+                if not 0 <= index <= _LARGEST_INDEX:
+                    raise OptionError(f"{index} is no {self._kind} index: they run from 0 to {_LARGEST_INDEX}")
+                mask |= 1 << index
+        object.__setattr__(self, "_mask", mask)
+
+    @classmethod
+    def from_mask(cls: type[_BitmapT], mask: int) -> _BitmapT:
+        """Make a set whose members are the bits that are set in a non-negative integer."""
+        if mask < 0:
+            raise OptionError(f"a bit mask cannot be negative: {mask}")
+        made = cls.__new__(cls)
+        object.__setattr__(made, "_mask", mask)
+        return made
+
+    @classmethod
+    def from_mask_text(cls: type[_BitmapT], text: str) -> _BitmapT:
+        """Read the kernel's and NCCL's mask form: ``0000ffff,0000ffff``, most significant word first.
+
+        Each group after the first stands for 32 bits however many digits it has, since published files
+        have groups with their leading zeros missing. Taken from Linux, ``bitmap_parse``.
+        """
+        mask = 0
+        for group in text.strip().replace("\0", "").split(","):
+            try:
+                word = int(group, 16)
+            except ValueError:
+                raise OptionError(f"{text!r} is no {cls._kind} mask: hexadecimal words with commas") from None
+            mask = (mask << 32) | word
+        return cls.from_mask(mask)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return type(self).from_mask, (self._mask,)
+
+    @property
+    def mask(self) -> int:
+        """The set as an integer: bit *i* is set if *i* is a member."""
+        return self._mask
+
+    @property
+    def mask_text(self) -> str:
+        """The set in the kernel's mask form: 32-bit words in hexadecimal, most significant first."""
+        digits = f"{self._mask:08x}"
+        digits = digits.zfill(-(-len(digits) // 8) * 8)
+        return ",".join(digits[start : start + 8] for start in range(0, len(digits), 8))
+
+    @property
+    def first(self) -> int:
+        """The lowest member; -1 of the empty set, as hwloc_bitmap_first has it."""
+        return (self._mask & -self._mask).bit_length() - 1
+
+    @property
+    def last(self) -> int:
+        """The highest member; -1 of the empty set."""
+        return self._mask.bit_length() - 1
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """The maximal runs of members, as (first, last), ascending."""
+        rest, base = self._mask, 0
+        while rest:
+            skip = (rest & -rest).bit_length() - 1
+            rest >>= skip
+            length = (~rest & (rest + 1)).bit_length() - 1
+            yield base + skip, base + skip + length - 1
+            rest >>= length
+            base += skip + length
+
+    def __str__(self) -> str:
+        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self.ranges())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __iter__(self) -> Iterator[int]:
+        for first, last in self.ranges():
+            yield from range(first, last + 1)
+
+    def __len__(self) -> int:
+        return self._mask.bit_count()
+
+    def __bool__(self) -> bool:
+        return self._mask != 0
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and index >= 0 and bool(self._mask >> index & 1)
+
+    def __hash__(self) -> int:
+        # Equal to a frozenset of the same numbers, so it must hash like one.
+        return hash(frozenset(self))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Bitmap):
+            return type(self) is type(other) and self._mask == other._mask
+        return isinstance(other, Set) and len(self) == len(other) and all(index in other for index in self)
+
+    def _mask_of(self, other: object) -> int | None:
+        """The mask of an operand: ours, or a plain set of integers; a CpuSet and a NodeSet do not mix."""
+        if isinstance(other, Bitmap):
+            return other._mask if type(other) is type(self) else None
+        return type(self)(other)._mask if isinstance(other, Set) else None
+
+    def __and__(self: _BitmapT, other: object) -> _BitmapT:
+        mask = self._mask_of(other)
+        return NotImplemented if mask is None else self.from_mask(self._mask & mask)
+
+    def __or__(self: _BitmapT, other: object) -> _BitmapT:  # type: ignore[override]
+        mask = self._mask_of(other)
+        return NotImplemented if mask is None else self.from_mask(self._mask | mask)
+
+    def __xor__(self: _BitmapT, other: object) -> _BitmapT:  # type: ignore[override]
+        mask = self._mask_of(other)
+        return NotImplemented if mask is None else self.from_mask(self._mask ^ mask)
+
+    def __sub__(self: _BitmapT, other: object) -> _BitmapT:
+        mask = self._mask_of(other)
+        return NotImplemented if mask is None else self.from_mask(self._mask & ~mask)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__  # type: ignore[assignment]
+
+    def __rsub__(self: _BitmapT, other: object) -> _BitmapT:
+        mask = self._mask_of(other)
+        return NotImplemented if mask is None else self.from_mask(mask & ~self._mask)
+
+    def __le__(self, other: object) -> bool:
+        mask = self._mask_of(other)
+        return NotImplemented if mask is None else self._mask & ~mask == 0
+
+    def __lt__(self, other: object) -> bool:
+        mask = self._mask_of(other)
+        return NotImplemented if mask is None else self._mask & ~mask == 0 and self._mask != mask
+
+    def __ge__(self, other: object) -> bool:
+        mask = self._mask_of(other)
+        return NotImplemented if mask is None else mask & ~self._mask == 0
+
+    def __gt__(self, other: object) -> bool:
+        mask = self._mask_of(other)
+        return NotImplemented if mask is None else mask & ~self._mask == 0 and self._mask != mask
+
+    def isdisjoint(self, other: Iterable[object]) -> bool:
+        """Whether no index is in both."""
+        mask = self._mask_of(other)
+        return super().isdisjoint(other) if mask is None else self._mask & mask == 0
+
+
+class CpuSet(Bitmap):
+    """An immutable set of CPUs (hwloc: PUs), by OS index.
+
+    >>> CpuSet("0-3,8") | CpuSet([4])
+    CpuSet('0-4,8')
+    """
+
+    __slots__ = ()
+    _kind = "CPU"
+
+
+class NodeSet(Bitmap):
+    """An immutable set of NUMA nodes, by OS index."""
+
+    __slots__ = ()
+    _kind = "node"
+
+
+def union(sets: Iterable[CpuSet]) -> CpuSet:
+    """All CPUs that are in any of the sets."""
+    mask = 0
+    for cpuset in sets:
+        mask |= cpuset.mask
+    return CpuSet.from_mask(mask)
