@@ -133,9 +133,9 @@ def test_nothing_of_the_generating_machine_is_in_it(name: str) -> None:
         expected["DMIBoardName"] = facts["board_name"]
     if "allowed" in facts:
         expected["LinuxCgroup"] = "/job"
-    found = objects_of(name)[0].infos
-    found.pop("MemoryTiersNr", None)
-    assert found == expected
+    # What libhwloc concludes from the memory sizes.
+    expected_or_concluded = expected | {"MemoryTiersNr": objects_of(name)[0].infos.get("MemoryTiersNr")}
+    assert expected.items() <= objects_of(name)[0].infos.items() <= expected_or_concluded.items()
 
 
 @every_machine
@@ -266,7 +266,7 @@ def test_pci_locality(name: str) -> None:
 def test_gpu_is_within_its_node(name: str) -> None:
     """The part of a node that a GPU is said to be near lies within that node."""
     facts = facts_of(name)
-    cpus = {node["index"]: CpuSet(node["cpus"]) for node in facts["nodes"]}
+    cpus = {node["index"]: CpuSet(node["cpus"]) for node in facts["nodes"]} | {-1: CpuSet()}
     for gpu in facts.get("gpus", []):
         assert CpuSet(gpu.get("near", "")) <= cpus[gpu["node"]]
 
