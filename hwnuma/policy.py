@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from hwnuma.bitmap import CpuSet, NodeSet, union
 from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, OptionError, PlanError
@@ -156,10 +157,10 @@ def _gpu_claims(
     if hidden:
         # By the machine's own numbers, so that all jobs divide alike; among visible GPUs alone, in the job's order.
         order.sort(key=lambda entry: entry[0].index)
-    places = locate(machine, [gpu for gpu, _ in order], nccl_nodes=nccl_nodes, unknown=options.unknown_locality)
+    localities = locate(machine, [gpu for gpu, _ in order], nccl_nodes=nccl_nodes, unknown=options.unknown_locality)
     return [
         _Claim(rank, locality, error=locality.error, subject=str(gpu))
-        for (gpu, ranks), locality in zip(order, places, strict=True)
+        for (gpu, ranks), locality in zip(order, localities, strict=True)
         for rank in ranks
     ]
 
@@ -261,13 +262,13 @@ def _share_cores(machine: Machine, node: NumaNode, sharers: int) -> Sequence[Cpu
     cores = [core.cpuset for core in machine.cores_within(node.cpuset & machine.allowed_cpuset)]
     if len(cores) < sharers:
         raise NotEnoughCoresError(
-            f"NUMA node {node.os_index} has {len(cores)} cores to use (CPUs {node.cpuset & machine.allowed_cpuset}), and "
-            f"{sharers} GPUs or ranks that want cores of their own: use mode node or core-complex, which share, or "
+            f"NUMA node {node.os_index} has {len(cores)} cores to use (CPUs {node.cpuset & machine.allowed_cpuset}), "
+            f"and {sharers} GPUs or ranks that want cores of their own: use mode node or core-complex, which share, or "
             "start fewer ranks"
         )
     width, remainder = divmod(len(cores), sharers)
     starts = [place * width + min(place, remainder) for place in range(sharers + 1)]
-    return [union(cores[start:end]) for start, end in zip(starts, starts[1:], strict=False)]
+    return [union(cores[start:end]) for start, end in pairwise(starts)]
 
 
 def _share_caches(machine: Machine, node: NumaNode, sharers: int) -> Sequence[CpuSet]:
@@ -377,7 +378,7 @@ def _warnings(machine: Machine, plan: Plan) -> Iterable[str]:
         cached = union(cache.cpuset for cache in machine.last_level_caches)
         bare = union(binding.cpuset for binding in placed) - cached
         if bare:
-            yield f"the topology tells of no cache over CPUs {bare}: all of a node's such CPUs count as one core complex"
+            yield f"the topology tells of no cache over CPUs {bare}: of each node they count as one core complex"
         if not plan.is_disjoint:
             yield "there are fewer last-level caches than GPUs on a node, so some ranks share one"
     sizes = {binding.cores for binding in placed}
@@ -385,6 +386,7 @@ def _warnings(machine: Machine, plan: Plan) -> Iterable[str]:
         yield f"the ranks' shares are uneven: from {min(sizes)} to {max(sizes)} cores"
     spread = [str(binding.local_rank) for binding in placed if "spread" in binding.locality]
     if spread:
-        yield f"several nodes are equally near to the GPUs of ranks {', '.join(spread)}: they are dealt out by GPU index"
+        ranks = ", ".join(spread)
+        yield f"several nodes are equally near to the GPUs of ranks {ranks}: they are dealt out by GPU index"
     if plan.options.performance_cores_only and not machine.cpu_kinds:
         yield "the topology does not tell kinds of cores apart: all count as performance cores"

@@ -22,7 +22,7 @@ def visible_gpus(
     gpus: Sequence[Gpu],
     environment: Mapping[str, str],  # noqa: ARG001
     vendor: str = "nvidia",  # noqa: ARG001
-    strict: bool = False,  # noqa: ARG001, FBT001, FBT002
+    strict: bool = False,  # noqa: ARG001
 ) -> Visible:
     """All GPUs, in index order."""
     return Visible(tuple(gpus))
