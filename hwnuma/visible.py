@@ -114,18 +114,19 @@ def _cuda_list(gpus: Sequence[Gpu], value: str) -> tuple[list[Gpu], list[str]]:
     if prefix is not None:
         _require_uuids(gpus, variable, value)
     chosen: list[Gpu] = []
-    warnings: list[str] = []
+    remarks: list[str] = []
+    ended: list[str] = []
     entries = value.split(",") if value else []
     for place, text in enumerate(entries):
         entry = _cuda_index(gpus, text) if prefix is None else _cuda_uuid(gpus, text, prefix)
-        if entry.remark:
-            warnings.append(f"{variable}={value}: {entry.remark}")
         if entry.problem:
-            return chosen, [*warnings, *_stopped(variable, value, entries, place, entry.problem)]
+            ended = _stopped(variable, value, entries, place, entry.problem)
+            break
         if any(gpu in chosen for gpu in entry.gpus):
-            return [], [*warnings, f"{variable}={value} names a GPU twice ({text!r}): CUDA then shows no GPU at all"]
+            return [], [f"{variable}={value} names a GPU twice ({text!r}): CUDA then shows no GPU at all"]
         chosen += entry.gpus
-    return chosen, warnings
+        remarks += [entry.remark] if entry.remark else []
+    return chosen, [*([f"{variable}={value}: {', '.join(remarks)}"] if remarks else []), *ended]
 
 
 # C's strtol in base 10: white space and a sign ahead, anything behind. (CUDA reads "1gpu2" as 1.)
