@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hwnuma.errors import GpuNotFoundError, OptionError
-from hwnuma.gpus import VENDORS, Gpu
+from hwnuma.gpus import VENDORS, Gpu, MigInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +130,16 @@ def _cuda_list(gpus: Sequence[Gpu], value: str) -> tuple[list[Gpu], list[str]]:
 
 
 # C's strtol in base 10: white space and a sign ahead, anything behind. (CUDA reads "1gpu2" as 1.)
-_LEADING_INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]*)", re.ASCII)
+_LEADING_INTEGER = re.compile(r"\s*([+-]?)(?=[0-9])0*([0-9]*)", re.ASCII)
 _MOST_DIGITS = 9
 
 
 def _cuda_index(gpus: Sequence[Gpu], text: str) -> _Entry:
     """The GPU, or all MIG instances of the GPU, that nvidia-smi has under a number."""
     match = _LEADING_INTEGER.match(text)
-    assert match is not None, "every part of the pattern may be empty"
-    sign, digits = match.groups()
-    if not match.group().strip(" \t\n\v\f\r+-"):
+    if match is None:
         return _Entry(problem="is no number" if text.strip() else "is empty")
+    sign, digits = match.groups()
     if (sign == "-" and digits) or len(digits) > _MOST_DIGITS:
         return _Entry(problem="is no GPU's index")
     number = int(digits or "0")
@@ -164,7 +163,7 @@ def _cuda_uuid(gpus: Sequence[Gpu], text: str, prefix: str) -> _Entry:
     if not text.startswith(prefix):
         return _Entry(problem=f"does not begin with {prefix} as the first entry does")
     if prefix == "MIG-":
-        found = tuple(gpu for gpu in gpus if gpu.mig and _is_instance(gpu, text))
+        found = tuple(gpu for gpu in gpus if gpu.mig and _is_instance(gpu, gpu.mig, text))
         names = {gpu.uuid for gpu in found}
     else:
         found = tuple(gpu for gpu in gpus if (_whole_uuid(gpu) or "").startswith(text))
@@ -179,12 +178,11 @@ def _whole_uuid(gpu: Gpu) -> str | None:
     return gpu.mig.parent_uuid if gpu.mig else gpu.uuid
 
 
-def _is_instance(gpu: Gpu, text: str) -> bool:
+def _is_instance(gpu: Gpu, mig: MigInstance, text: str) -> bool:
     """Whether a MIG instance is called by this beginning of its UUID, or by this name of the old form."""
-    assert gpu.mig is not None
     old = _OLD_MIG_NAME.fullmatch(text)
-    if old is not None and (gpu.mig.parent_uuid or "").startswith(old[1]):
-        return (gpu.mig.gpu_instance, gpu.mig.compute_instance) == (int(old[2]), int(old[3]))
+    if old is not None and (mig.parent_uuid or "").startswith(old[1]):
+        return (mig.gpu_instance, mig.compute_instance) == (int(old[2]), int(old[3]))
     return (gpu.uuid or "").startswith(text)
 
 
@@ -193,7 +191,7 @@ def _unknown_order(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> str:
     # An instance's name is its GPU's, followed by "MIG 1g.5gb".
     models = sorted({gpu.name.partition(" MIG ")[0] for gpu in gpus if gpu.name})
     order = environment.get("CUDA_DEVICE_ORDER")
-    if len(models) < 2 or order == "PCI_BUS_ID":
+    if len(models) <= 1 or order == "PCI_BUS_ID":
         return ""
     return (
         f"the GPUs are of different models ({', '.join(models)}) and CUDA_DEVICE_ORDER is "
@@ -206,10 +204,11 @@ def _mig_warnings(chosen: Sequence[Gpu]) -> list[str]:
     instances = [gpu for gpu in chosen if gpu.mig]
     if not instances or len(chosen) == 1:
         return []
-    return [
+    warning = (
         f"{len(instances)} MIG instances are visible and CUDA shows a process only one: start each rank with "
         "CUDA_VISIBLE_DEVICES set to its own instance's MIG- UUID"
-    ]
+    )
+    return [warning]
 
 
 # --- AMD ------------------------------------------------------------------------------------------
@@ -324,17 +323,15 @@ def _intel(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> Visible:
     if not value:
         return Visible(tuple(gpus), (), None if value is None else variable, value)
     flat = environment.get("ZE_FLAT_DEVICE_HIERARCHY", "FLAT") != "COMPOSITE"
-    positions, warnings = set[int](), list[str]()
+    chosen, warnings = set[Gpu](), list[str]()
     for text in value.split(","):
+        # One or several tiles of a card, after a point: the card is visible, and locality is the card's.
         match = _ZE_ENTRY.fullmatch(text.strip())
         entry = _at(gpus, int(match[1]) if match else None)
+        chosen.update(entry.gpus)
         if entry.problem:
             warnings.append(f"{variable}={value}: {text!r} is passed over: it {entry.problem}{_TILES if flat else ''}")
-        else:
-            assert match is not None
-            # One or several tiles of a card: the card is visible, and locality is the card's.
-            positions.add(int(match[1]))
-    return Visible(tuple(gpus[position] for position in sorted(positions)), tuple(warnings), variable, value)
+    return Visible(tuple(gpu for gpu in gpus if gpu in chosen), tuple(warnings), variable, value)
 
 
 _TILES = (

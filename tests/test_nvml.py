@@ -160,7 +160,9 @@ def test_mig_of_an_old_driver(tmp_path: Path) -> None:
 
 def test_only_unusable_gpus(tmp_path: Path) -> None:
     """GPUs that are there and of no use to this process are an error that says why."""
-    with pytest.raises(GpuNotFoundError, match="NVML has 1 GPUs and this process can use none of them.*MIG is enabled"):
+    with pytest.raises(
+        GpuNotFoundError, match=r"NVML has 1 GPUs and this process can use none of them.*MIG is enabled"
+    ):
         ask(FakeNvml([FakeGpu("0000:01:00.0", mig=[])]), tmp_path)
 
 
@@ -189,13 +191,13 @@ FAILURES = {
     "library and driver of different versions": (
         FakeNvml(errors={"nvmlInit": fake_nvml.VERSION_MISMATCH}),
         "nvmlInit failed: RM has detected an NVML/RM version mismatch (NVML error 18): the driver's library and its "
-        "kernel module are of different versions, as after an update: reboot, or unload and load the nvidia modules, "
+        "kernel module differ in version, as after an update: reboot, or unload and load the nvidia modules, "
         + BY_ADDRESS,
     ),
     "no permission": (
         FakeNvml(errors={"nvmlInit": fake_nvml.NO_PERMISSION}),
         "nvmlInit failed: Insufficient Permissions (NVML error 4): give this process the /dev/nvidia* device nodes "
-        "(a container: start it with GPUs, such as --gpus all)",
+        "(a container: start it with GPUs: --gpus all)",
     ),
     "unknown error": (
         FakeNvml(errors={"nvmlInit": fake_nvml.UNKNOWN}),
@@ -213,8 +215,8 @@ FAILURES = {
     ),
     "a GPU is lost while it is asked": (
         FakeNvml([FakeGpu("0000:02:00.0", errors={"nvmlDeviceGetCpuAffinityWithinScope": fake_nvml.GPU_IS_LOST})]),
-        "GPU 0: nvmlDeviceGetCpuAffinityWithinScope failed: GPU is lost (NVML error 15): it fell off the bus (see Xid in "
-        "the kernel's log): reset it or reboot; to go on with the others, name them by PCI address",
+        "GPU 0: nvmlDeviceGetCpuAffinityWithinScope failed: GPU is lost (NVML error 15): it fell off the bus (see "
+        "Xid in the kernel's log): reset it or reboot; to go on with the others, name them by PCI address",
     ),
     "a GPU needs a reset": (
         FakeNvml([FakeGpu("0000:02:00.0", errors={"nvmlDeviceGetUUID": fake_nvml.RESET_REQUIRED})]),
@@ -223,8 +225,8 @@ FAILURES = {
     ),
     "a driver that is too old": (
         FakeNvml(machine(1), errors={"nvmlDeviceGetPciInfo": fake_nvml.FUNCTION_NOT_FOUND}),
-        "GPU 0: nvmlDeviceGetPciInfo failed: Function Not Found (NVML error 13): this driver is older than hwnuma needs: "
-        "update it, " + BY_ADDRESS,
+        "GPU 0: nvmlDeviceGetPciInfo failed: Function Not Found (NVML error 13): this driver is older than hwnuma "
+        "needs: update it, " + BY_ADDRESS,
     ),
     "an address that is none": (
         FakeNvml([FakeGpu("unknown")]),
@@ -317,9 +319,10 @@ def test_import_costs_nothing(tmp_path: Path) -> None:
     """Importing hwnuma and making an NvmlGpus neither imports pynvml nor loads nor starts NVML."""
     script = (
         "import sys, hwnuma, hwnuma.nvml, hwnuma.visible; hwnuma.nvml.NvmlGpus().name\n"
-        "print(sorted({'pynvml', 'torch', 'cuda', 'ctypes'} & set(sys.modules)), 'nvidia' in open('/proc/self/maps').read())"
+        "print(sorted({'pynvml', 'torch', 'cuda', 'ctypes'} & set(sys.modules)))\n"
+        "print('nvidia' in open('/proc/self/maps').read())"
     )
-    assert run(script, FakeNvml(machine(1)).env(tmp_path)) == b"[] False\n"
+    assert run(script, FakeNvml(machine(1)).env(tmp_path)) == b"[]\nFalse\n"
     assert calls(tmp_path) == 0
 
 

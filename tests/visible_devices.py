@@ -84,7 +84,7 @@ SOURCES = {
     "guide": "NVIDIA, CUDA Programming Guide, CUDA Environment Variables "
     "(<https://docs.nvidia.com/cuda/cuda-programming-guide/05-appendices/environment-variables.html>)",
     "torch": "pytorch/pytorch, `test/test_cuda.py`: the tests of `_parse_visible_devices` and "
-    "`_transform_uuid_to_ordinals`, which were written after the CUDA driver's behaviour (pytorch/pytorch#84879, #92315)",
+    "`_transform_uuid_to_ordinals`, written after the CUDA driver's behaviour (pytorch/pytorch#84879, #92315)",
     "mig": "NVIDIA, Multi-Instance GPU User Guide, CUDA Device Enumeration "
     "(<https://docs.nvidia.com/datacenter/tesla/mig-user-guide/>)",
     "rocr": "ROCm/ROCR-Runtime, `runtime/hsa-runtime/core/runtime/amd_filter_device.cpp`",
@@ -128,7 +128,8 @@ def _cuda(value: str, answer: tuple[int, ...], source: str, rule: str, warns: st
     return Row(machine, {CVD: value}, answer, source, rule, warns)
 
 
-ONE_EACH = "only one"
+ONE_EACH, FIRST = "only one", "the first instance"
+UNKNOWN = "a fast one first, the rest open"
 ROWS = [
     # Indices
     Row("four", {}, (0, 1, 2, 3), "guide", "not set: all"),
@@ -148,14 +149,14 @@ ROWS = [
     _cuda("0, 1, 2", (0, 1, 2), "torch", "white space ahead of a number is passed over"),
     _cuda("1 ,2", (1, 2), "torch", "and behind it"),
     _cuda("2,+3,-0", (2, 3, 0), "torch", "signs are read"),
-    _cuda("1gpu2,2ampere", (1, 2), "torch", "a number's tail is passed over, as C's strtoul does", "'1gpu2' is read as 1"),
+    _cuda("1gpu2,2ampere", (1, 2), "torch", "a number's tail is passed over, as by strtoul", "'1gpu2' is read as 1"),
     _cuda("0x1", (0,), "torch", "so a hexadecimal number is 0", "'0x1' is read as 0"),
     _cuda("0-2", (0,), "torch", "and a range is its first number (pytorch/pytorch#84879)", "'0-2' is read as 0"),
     _cuda("1.5", (1,), "torch", "and a fraction its integer", "'1.5' is read as 1"),
     _cuda("03", (3,), "torch", "leading zeros count for nothing: decimal, not octal"),
     _cuda("one,two,3", (), "torch", "a word is invalid", "the list ends before 'one'"),
     _cuda("3,2,two,1", (3, 2), "torch", "garbage in the middle ends the list", "the list ends before 'two'"),
-    _cuda("all", (), "torch", "a word is invalid, this one too (NVIDIA_VISIBLE_DEVICES has it)", "the list ends before 'all'"),
+    _cuda("all", (), "torch", "a word of NVIDIA_VISIBLE_DEVICES is no word here", "ends before 'all'"),
     _cuda("0;1", (0,), "torch", "the separator is a comma", "'0;1' is read as 0"),
     _cuda("0,", (0,), "torch", "an empty entry is invalid; at the end it changes nothing"),
     _cuda(",0", (), "torch", "an empty entry is invalid", "which is empty"),
@@ -164,9 +165,14 @@ ROWS = [
     _cuda("+", (), "own", "a sign alone is no number", "is no number"),
     _cuda("\u0661", (), "own", "a digit of another script is no number to C", "is no number"),
     Row(
-        "four", {CVD: "0,9,0"}, (0,), "guide", "after an invalid index nothing counts, a repetition neither",
-        "the list ends before '9'", "0; torch 2.13 says none: it looks for repetitions first",
-    ),  # fmt: skip
+        "four",
+        {CVD: "0,9,0"},
+        (0,),
+        "guide",
+        "after an invalid index nothing counts, a repetition neither",
+        "the list ends before '9'",
+        "0; torch 2.13 says none: it looks for repetitions first",
+    ),
     # UUIDs
     _cuda(UUIDS[2], (2,), "guide", "a UUID"),
     _cuda(f"{UUIDS[3]},{UUIDS[0]}", (3, 0), "guide", "UUIDs, in the order of the list"),
@@ -177,38 +183,75 @@ ROWS = [
     _cuda("GPU-", (), "torch", "every GPU's beginning", "beginning of 4 UUIDs"),
     _cuda("GPU-123,GPU-9e07", (), "torch", "an unknown UUID ends the list", "no UUID of a GPU here"),
     _cuda("GPU-9e07,GPU-123,GPU-1c44", (1,), "torch", "an unknown UUID in the middle", "no UUID of a GPU here"),
-    _cuda("GPU-9e07,GPU-1c44,GPU-9e0", (), "torch", "a repetition by another beginning empties the list", "names a GPU twice"),
+    _cuda("GPU-9e07,GPU-1c44,GPU-9e0", (), "torch", "a repetition, by another beginning", "names a GPU twice"),
     _cuda("GPU-9e07,2", (1,), "torch", "an index ends a list of UUIDs", "does not begin with GPU-"),
     _cuda("2,GPU-9e07", (2,), "torch", "a UUID ends a list of indices", "is no number"),
     _cuda("GPU-9e07, GPU-1c44", (1,), "torch", "no white space in a list of UUIDs", "does not begin with GPU-"),
     _cuda("8932f937", (), "own", "a UUID without GPU- is a number, and too large a one", "no GPU's index"),
     _cuda("GPU-8932F937", (), "own", "UUIDs are in lower case, as nvidia-smi prints them", "no UUID of a GPU here"),
     _cuda("gpu-8932f937", (), "own", "and begin with GPU- in upper case", "is no number"),
-    Row("saved", {CVD: UUIDS[0]}, GpuNotFoundError, "own", "UUIDs, where nobody knows them: an error, not an empty list", documented="0"),
+    Row(
+        "saved",
+        {CVD: UUIDS[0]},
+        GpuNotFoundError,
+        "own",
+        "UUIDs that nobody knows: an error, no empty list",
+        documented="0",
+    ),
     Row("saved", {CVD: "2,0"}, (2, 0), "guide", "indices need no UUIDs"),
     # The order of unlike models
-    Row("mixed", {}, (0, 1, 2), "guide", "FASTEST_FIRST is the default, and its order is not NVML's", "different models",
-        "a fast one first, the rest unspecified", ambiguous=True),  # fmt: skip
-    Row("mixed", {CVD: "0,1"}, (0, 1), "guide", "indices are in that unknown order too", "different models",
-        "a fast one first, the rest unspecified", ambiguous=True),  # fmt: skip
-    Row("mixed", {CVD: "0", ORDER: "FASTEST_FIRST"}, (0,), "guide", "the same, said aloud", "FASTEST_FIRST",
-        "a fast one", ambiguous=True),  # fmt: skip
+    Row(
+        "mixed",
+        {},
+        (0, 1, 2),
+        "guide",
+        "FASTEST_FIRST is the default, and not NVML's order",
+        "different models",
+        UNKNOWN,
+        ambiguous=True,
+    ),
+    Row(
+        "mixed",
+        {CVD: "0,1"},
+        (0, 1),
+        "guide",
+        "indices are in that unknown order too",
+        "different models",
+        UNKNOWN,
+        ambiguous=True,
+    ),
+    Row(
+        "mixed",
+        {CVD: "0", ORDER: "FASTEST_FIRST"},
+        (0,),
+        "guide",
+        "the same, said aloud",
+        "FASTEST_FIRST",
+        "a fast one",
+        ambiguous=True,
+    ),
     Row("mixed", {CVD: "0,1", ORDER: "PCI_BUS_ID"}, (0, 1), "guide", "PCI_BUS_ID is the order of nvidia-smi"),
     Row("mixed", {ORDER: "PCI_BUS_ID"}, (0, 1, 2), "guide", "PCI_BUS_ID is the order of nvidia-smi"),
     Row("mixed", {CVD: "GPU-9e07,GPU-8932"}, (1, 0), "guide", "UUIDs need no order"),
     Row("mixed", {CVD: ""}, (), "guide", "nothing has no order"),
     Row("four", {ORDER: "FASTEST_FIRST", CVD: "1"}, (1,), "guide", "GPUs of one model: the same order either way"),
     # MIG
-    Row("mig", {}, (0, 1, 2), "mig", "not set: hwnuma plans for every instance", ONE_EACH, "the first instance alone"),
+    Row("mig", {}, (0, 1, 2), "mig", "not set: hwnuma plans for every instance", ONE_EACH, FIRST),
     Row("mig", {CVD: MIG_UUIDS[1]}, (1,), "mig", "an instance by UUID"),
     Row("mig", {CVD: "MIG-f2b5"}, (1,), "own", "the beginning of an instance's UUID"),
-    Row("mig", {CVD: ",".join(MIG_UUIDS)}, (0, 1), "mig", "several instances: one rank each", ONE_EACH, "the first instance alone"),
-    Row("mig", {CVD: f"MIG-{UUIDS[0]}/2/0"}, (1,), "guide", "the form of drivers before R470: GPU, GPU instance, compute instance"),
+    Row("mig", {CVD: ",".join(MIG_UUIDS)}, (0, 1), "mig", "several instances: one rank each", ONE_EACH, FIRST),
+    Row(
+        "mig",
+        {CVD: f"MIG-{UUIDS[0]}/2/0"},
+        (1,),
+        "guide",
+        "the form before R470: GPU, its instance, the compute instance",
+    ),
     Row("mig", {CVD: "MIG-GPU-8932f937/1/0"}, (0,), "own", "with an abbreviated UUID"),
     Row("mig", {CVD: f"MIG-{UUIDS[0]}/5/0"}, (), "own", "an instance that is not there", "no UUID of a GPU here"),
-    Row("mig", {CVD: f"{MIG_UUIDS[0]},{MIG_UUIDS[0]}"}, (), "own", "a repetition empties the list", "names a GPU twice"),
-    Row("mig", {CVD: f"{MIG_UUIDS[0]},1"}, (0,), "torch", "an index ends a list of instances", "does not begin with MIG-"),
-    Row("mig", {CVD: "0"}, (0, 1), "mig", "a whole GPU's index stands for all its instances", ONE_EACH, "the first instance alone"),
+    Row("mig", {CVD: f"{MIG_UUIDS[0]},{MIG_UUIDS[0]}"}, (), "own", "a repetition empties the list", "GPU twice"),
+    Row("mig", {CVD: f"{MIG_UUIDS[0]},1"}, (0,), "torch", "an index ends a list of instances", "begin with MIG-"),
+    Row("mig", {CVD: "0"}, (0, 1), "mig", "a whole GPU's index stands for all its instances", ONE_EACH, FIRST),
     Row("mig", {CVD: "1"}, (2,), "guide", "indices are nvidia-smi's, not hwnuma's"),
     Row("mig", {CVD: "2"}, (), "guide", "indices are nvidia-smi's, not hwnuma's", "no GPU's index"),
     Row("mig", {CVD: UUIDS[1]}, (2,), "guide", "the whole GPU beside it, by UUID"),
@@ -240,7 +283,7 @@ ROWS = [
     Row("intel", {ZE: "0,0"}, (0,), "ze", "a repetition changes nothing"),
     Row("intel", {ZE: "1,9"}, (1,), "own", "an index that is not there is passed over", "passed over"),
     Row("intel", {ZE: ""}, (0, 1, 2, 3), "own", "empty is as if not set"),
-]  # fmt: skip
+]
 
 
 def _shown(row: Row) -> str:
