@@ -1,0 +1,39 @@
+/* Where the same question has another form in another hwloc. Field types differ between versions (a PCI domain
+ * has 16 bits in hwloc 2 and 32 in hwloc 3), and so do the arguments of hwloc_cpukinds_get_info. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <hwloc.h>
+#include <hwloc/linux.h>
+
+struct hwnuma_pci {
+    unsigned domain, bus, device, function, class_id, vendor_id, device_id;
+};
+
+static void hwnuma_get_pci(hwloc_obj_t obj, struct hwnuma_pci *pci)
+{
+    const struct hwloc_pcidev_attr_s *attr = &obj->attr->pcidev;
+    pci->domain = attr->domain;
+    pci->bus = attr->bus;
+    pci->device = attr->dev;
+    pci->function = attr->func;
+    pci->class_id = attr->class_id;
+    pci->vendor_id = attr->vendor_id;
+    pci->device_id = attr->device_id;
+}
+
+static int hwnuma_is_data_cache(hwloc_obj_t obj)
+{
+    return hwloc_obj_type_is_dcache(obj->type);
+}
+
+static int hwnuma_cpukind(hwloc_topology_t topology, unsigned index, hwloc_bitmap_t set, int *efficiency)
+{
+#if HWLOC_API_VERSION >= 0x00030000
+    struct hwloc_infos_s *infos;
+    return hwloc_cpukinds_get_info(topology, index, set, efficiency, &infos, 0);
+#else
+    unsigned nr_infos;
+    struct hwloc_info_s *infos;
+    return hwloc_cpukinds_get_info(topology, index, set, efficiency, &nr_infos, &infos, 0);
+#endif
+}
