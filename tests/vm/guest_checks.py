@@ -1,22 +1,35 @@
 """Print, as one JSON object, facts about the machine that this runs on. It runs in a guest.
 
-    python -m tests.vm.guest_checks kernel
+    python -m tests.vm.guest_checks --gpus 0000:21:00.0,0000:41:00.0 kernel topology torch
 
-Each argument is a section of the answer. ``kernel`` is what the kernel itself says, read from sysfs and procfs
-by nothing but this file, so that it can be held against what QEMU was asked for and against what hwnuma says.
-Sets are sorted lists of the kernel's numbers; groups of CPUs are sorted lists of such lists.
+Each argument is a section of the answer:
+
+- ``kernel``: what the kernel itself says, read from sysfs and procfs by nothing but this file, so that it can be
+  held against what QEMU was asked for and against what hwnuma says;
+- ``topology``: the same facts as hwnuma's Topology has them;
+- ``torch``: where torch.numa.binding puts each rank in each mode.
+
+Sets are sorted lists of the kernel's numbers; groups of CPUs are sorted lists of such lists. What one rank gets in a
+mode is its CPUs, or the name of the error's type where it gets none.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
-from collections.abc import Callable, Iterable
+import multiprocessing
+import os
+import types
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from .machines import parse_list
 
 Facts = dict[str, object]
+# By mode, for each rank: its CPUs, or the name of an error's type.
+Placements = dict[str, list[list[int] | str]]
+
+MODES = ("node", "socket", "exclusive", "core-complex")
 
 _CPUS = Path("/sys/devices/system/cpu")
 _NODES = Path("/sys/devices/system/node")
@@ -34,7 +47,7 @@ def _read_list(path: Path) -> list[int]:
 
 def _groups(sets: Iterable[Iterable[int]]) -> list[list[int]]:
     """Return different sets of CPUs in order, each once."""
-    return sorted({tuple(sorted(members)) for members in sets})  # type: ignore[arg-type]
+    return [list(group) for group in sorted({tuple(sorted(members)) for members in sets})]
 
 
 def _numbered(folder: Path, prefix: str) -> dict[int, Path]:
@@ -64,7 +77,7 @@ def _of_status(field: str) -> list[int]:
     return _members(lines[field])
 
 
-def kernel() -> Facts:
+def kernel(_gpus: Sequence[str]) -> Facts:
     """Return what the kernel says of its CPUs, NUMA nodes, caches and displays."""
     online = _read_list(_CPUS / "online")
     cpus = [_CPUS / f"cpu{number}" for number in online]
@@ -93,13 +106,82 @@ def kernel() -> Facts:
     }
 
 
-_SECTIONS: dict[str, Callable[[], Facts]] = {"kernel": kernel}
+def topology(_gpus: Sequence[str]) -> Facts:
+    """Return what hwnuma's picture of this machine has, under the names that `kernel` has it."""
+    from hwnuma.topology import Topology  # here, since the lab works without hwnuma
+
+    with Topology.from_this_system() as loaded:
+        machine = loaded.machine()
+    displays = [device for device in machine.pci_devices if device.class_id == int(_DISPLAY_CLASS, 16) >> 8]
+    return {
+        "is_this_system": machine.is_this_system,
+        "online": list(machine.cpuset),
+        "allowed_cpus": list(machine.allowed_cpuset),
+        "allowed_nodes": list(machine.allowed_nodeset),
+        "packages": _groups(package.cpuset for package in machine.packages),
+        "cores": _groups(core.cpuset for core in machine.cores),
+        "last_level_caches": _groups(cache.cpuset for cache in machine.last_level_caches),
+        "node_cpus": {node.os_index: list(node.cpuset) for node in machine.numa_nodes},
+        "memory_nodes": [node.os_index for node in machine.numa_nodes if node.memory],
+        "distances": dict(zip(machine.distances.nodes, map(list, machine.distances.values), strict=True)),
+        "near_cpus": {node.os_index: list(node.near_cpuset) for node in machine.numa_nodes},
+        "display_local_cpus": {device.address: list(device.near_cpuset) for device in displays},
+    }
 
 
-def main(arguments: list[str]) -> None:
+def torch_binding(gpus: Sequence[str]) -> Placements:
+    """Let torch bind a process for each rank in each mode, and read back what the kernel then has for it.
+
+    There is no CUDA here, so torch is told which PCI devices its GPUs are. All else that it does is its own: it
+    looks in this kernel's sysfs and asks this kernel for affinities.
+    """
+    import torch.cuda
+
+    torch.cuda.device_count = lambda: len(gpus)
+    torch.cuda.get_device_properties = lambda index: _cuda_properties(gpus[index])
+    # A process for each, since a bound one cannot be unbound without knowing what torch did.
+    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        jobs = [(mode, rank) for mode in MODES for rank in range(len(gpus))]
+        answers = iter(pool.starmap(_bind_as_torch, jobs, chunksize=1))
+    return {mode: [next(answers) for _ in gpus] for mode in MODES}
+
+
+def _cuda_properties(address: str) -> types.SimpleNamespace:
+    domain, bus, device_and_function = address.split(":")
+    return types.SimpleNamespace(
+        pci_domain_id=int(domain, 16),
+        pci_bus_id=int(bus, 16),
+        pci_device_id=int(device_and_function.split(".")[0], 16),
+    )
+
+
+def _bind_as_torch(mode: str, rank: int) -> list[int] | str:
+    from torch.numa import binding
+
+    options = binding.NumaOptions(affinity_mode=binding.AffinityMode(mode))
+    try:
+        binding._maybe_apply_numa_binding_to_current_process(gpu_index=rank, numa_options=options)
+    except Exception as error:  # torch raises whatever it stumbles over
+        return type(error).__name__
+    return sorted(os.sched_getaffinity(0))
+
+
+_SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
+    "kernel": kernel,
+    "topology": topology,
+    "torch": torch_binding,
+}
+
+
+def main() -> None:
     """Print the facts of the sections that are asked for."""
-    print(json.dumps({name: _SECTIONS[name]() for name in arguments}))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpus", default="", help="PCI addresses of the GPUs in rank order, with commas")
+    parser.add_argument("sections", nargs="+", choices=_SECTIONS)
+    options = parser.parse_args()
+    gpus = options.gpus.split(",")
+    print(json.dumps({name: _SECTIONS[name](gpus) for name in options.sections}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
