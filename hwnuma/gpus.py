@@ -7,9 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hwnuma.bitmap import CpuSet
+from hwnuma.bitmap import CpuSet, NodeSet
 from hwnuma.errors import GpuNotFoundError, OptionError
 from hwnuma.machine import Machine, PciDevice
+
+
+@dataclass(frozen=True, slots=True)
+class MigInstance:
+    """Which part of a GPU a MIG instance is.
+
+    Attributes:
+        parent_uuid: the ``GPU-…`` UUID of the whole GPU.
+        gpu_instance: the GPU instance's number on that GPU, where known.
+        compute_instance: the compute instance's number in that GPU instance, where known.
+    """
+
+    parent_uuid: str | None = None
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +41,10 @@ class Gpu:
             it is and precedes all other sources of locality.
         cpu_affinity: the CPUs that the driver calls near; already filtered by the cgroup, maybe empty.
             None if the source does not know.
+        memory_affinity: the NUMA nodes whose memory the driver calls near. None if the source does not know.
+        device_index: the number that ``nvidia-smi`` and an integer in CUDA_VISIBLE_DEVICES mean, where it is
+            not `index`: instances of one GPU share it, and a GPU that cannot be used still has one.
+        mig: which part of a GPU this is; None for a whole GPU.
     """
 
     index: int
@@ -34,6 +53,9 @@ class Gpu:
     name: str | None = None
     numa_node: int | None = None
     cpu_affinity: CpuSet | None = None
+    memory_affinity: NodeSet | None = None
+    device_index: int | None = None
+    mig: MigInstance | None = None
 
     def __str__(self) -> str:
         return f"GPU {self.index}" + (f" ({self.pci_address})" if self.pci_address else "")
