@@ -7,10 +7,15 @@ Each argument is a section of the answer:
 - ``kernel``: what the kernel itself says, read from sysfs and procfs by nothing but this file, so that it can be
   held against what QEMU was asked for and against what hwnuma says;
 - ``topology``: the same facts as hwnuma's Topology has them;
-- ``torch``: where torch.numa.binding puts each rank in each mode.
+- ``plan`` and ``plan-node-zero``: what hwnuma plans for each rank in each mode; in the second a GPU of which nothing
+  says where it is counts as on node 0, as torch has it;
+- ``torch``: where torch.numa.binding puts each rank in each mode;
+- ``exec``: the CPUs that a command really has that `hwnuma exec` started, for each rank in one mode;
+- ``capture``: nothing but the exit status of `hwnuma capture`, which leaves its file for the host.
 
 Sets are sorted lists of the kernel's numbers; groups of CPUs are sorted lists of such lists. What one rank gets in a
-mode is its CPUs, or the name of the error's type where it gets none.
+mode is its CPUs, or the name of the error's type where it gets none. A section that fails is a traceback, and the
+others are there all the same.
 """
 
 from __future__ import annotations
@@ -19,11 +24,19 @@ import argparse
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
+import traceback
 import types
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .machines import parse_list
+
+# The lab and the section "kernel" work where hwnuma is not installed; so all else imports where it is used.
+if TYPE_CHECKING:
+    import hwnuma
 
 Facts = dict[str, object]
 # By mode, for each rank: its CPUs, or the name of an error's type.
@@ -35,6 +48,11 @@ _CPUS = Path("/sys/devices/system/cpu")
 _NODES = Path("/sys/devices/system/node")
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
 _DISPLAY_CLASS = "0x038000"
+_CAPTURED = "/run/hwnuma-vm/out/captured.xml"
+_HWNUMA = (sys.executable, "-m", "hwnuma")
+
+# All ranks in one mode only: every command takes some seconds in a guest. It is the mode that gives each rank its own.
+EXEC_MODE = "exclusive"
 
 
 def _members(text: str) -> list[int]:
@@ -108,7 +126,7 @@ def kernel(_gpus: Sequence[str]) -> Facts:
 
 def topology(_gpus: Sequence[str]) -> Facts:
     """Return what hwnuma's picture of this machine has, under the names that `kernel` has it."""
-    from hwnuma.topology import Topology  # here, since the lab works without hwnuma
+    from hwnuma.topology import Topology
 
     with Topology.from_this_system() as loaded:
         machine = loaded.machine()
@@ -127,6 +145,38 @@ def topology(_gpus: Sequence[str]) -> Facts:
         "near_cpus": {node.os_index: list(node.near_cpuset) for node in machine.numa_nodes},
         "display_local_cpus": {device.address: list(device.near_cpuset) for device in displays},
     }
+
+
+def plan(gpus: Sequence[str]) -> Placements:
+    """Return what hwnuma plans for these GPUs, one rank each."""
+    return _plan(gpus, "error")
+
+
+def plan_node_zero(gpus: Sequence[str]) -> Placements:
+    """Return what hwnuma plans when it is told to count a GPU of unknown place as on node 0."""
+    return _plan(gpus, "node0")
+
+
+def _plan(gpus: Sequence[str], unknown_locality: str) -> Placements:
+    import hwnuma
+
+    with hwnuma.Topology.from_this_system() as loaded:
+        machine = loaded.machine()
+    return plan_in_all_modes(machine, gpus, unknown_locality)
+
+
+def plan_in_all_modes(machine: hwnuma.Machine, gpus: Sequence[str], unknown_locality: str = "error") -> Placements:
+    """Return what hwnuma plans on a machine, this one or a saved one, for GPUs at these PCI addresses."""
+    import hwnuma
+
+    placements: Placements = {}
+    for mode in MODES:
+        options = hwnuma.NumaOptions(
+            hwnuma.AffinityMode(mode), unknown_locality=hwnuma.UnknownLocality(unknown_locality)
+        )
+        planned = hwnuma.plan(machine, hwnuma.gpus_at(machine, gpus), options)
+        placements[mode] = [list(each.cpuset) if each.error is None else type(each.error).__name__ for each in planned]
+    return placements
 
 
 def torch_binding(gpus: Sequence[str]) -> Placements:
@@ -166,10 +216,31 @@ def _bind_as_torch(mode: str, rank: int) -> list[int] | str:
     return sorted(os.sched_getaffinity(0))
 
 
+def execute(gpus: Sequence[str]) -> list[dict[str, object]]:
+    """Let hwnuma start a command for each rank, and return what the kernel says there of the CPUs allowed to it."""
+    answers: list[dict[str, object]] = []
+    for rank in range(len(gpus)):
+        command = [*_HWNUMA, "exec", "--gpus", ",".join(gpus), "--mode", EXEC_MODE, "--local-rank", str(rank), "--"]
+        command += ["grep", "^Cpus_allowed_list:", "/proc/self/status"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        cpus = _members(done.stdout.partition(":")[2])
+        answers.append({"status": done.returncode, "cpus": cpus, "stderr": done.stderr})
+    return answers
+
+
+def capture(_gpus: Sequence[str]) -> int:
+    """Let hwnuma save this machine where the host finds it."""
+    return subprocess.run([*_HWNUMA, "capture", _CAPTURED], check=False).returncode
+
+
 _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "kernel": kernel,
     "topology": topology,
+    "plan": plan,
+    "plan-node-zero": plan_node_zero,
     "torch": torch_binding,
+    "exec": execute,
+    "capture": capture,
 }
 
 
@@ -180,7 +251,14 @@ def main() -> None:
     parser.add_argument("sections", nargs="+", choices=_SECTIONS)
     options = parser.parse_args()
     gpus = options.gpus.split(",")
-    print(json.dumps({name: _SECTIONS[name](gpus) for name in options.sections}))
+    answer: dict[str, object] = {}
+    failed: dict[str, str] = {}
+    for name in options.sections:
+        try:
+            answer[name] = _SECTIONS[name](gpus)
+        except Exception:  # whatever it is, the host shows it in the tests that need this section
+            failed[name] = traceback.format_exc()
+    print(json.dumps({**answer, "failed": failed}))
 
 
 if __name__ == "__main__":
