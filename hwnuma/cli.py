@@ -1,0 +1,254 @@
+"""The command line: ``hwnuma plan | exec | show | gpus | capture``. Thin: every command is a call of the library."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hwnuma.binding import current_affinity
+from hwnuma.bitmap import CpuSet
+from hwnuma.cli_options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS, Option, add_options, job_of, read, split_command
+from hwnuma.discovery import FoundGpus
+from hwnuma.errors import BindingError, GpuError, HwnumaError, OptionError, PlanError
+from hwnuma.launch import Job, become, bind_job, plan_job, resolve_command
+from hwnuma.locality import Locality, locate
+from hwnuma.machine import Machine
+from hwnuma.options import NumaOptions
+from hwnuma.topology import Topology
+
+# What the exit status says, as in the contract of ``hwnuma plan``; and a shell's two for a command that it cannot run.
+DONE, RANK_NOT_PLACED, NOTHING_PLANNED, NOT_EXECUTABLE, NOT_FOUND = 0, 1, 2, 126, 127
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"{message} (see {self.prog} --help)")
+
+
+def _topology_options(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--topology", metavar="FILE.xml", help="a saved machine instead of this one")
+    source.add_argument("--synthetic", metavar="TEXT", help="a synthetic machine, such as 'pack:2 numa:2 core:4 pu:2'")
+    parser.add_argument("--allowed-cpus", metavar="LIST", help="plan as if only these CPUs were allowed")
+
+
+def _format_option(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    parser.add_argument("--format", choices=formats, default=formats[0], help=f"default: {formats[0]}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="hwnuma",
+        allow_abbrev=False,
+        description="Put every worker process on the CPUs and memory next to its GPU.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the versions of hwnuma and libhwloc")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, about: str, options: Sequence[Option] = ()) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=about, description=f"{about}.", allow_abbrev=False)
+        add_options(made, options)
+        return made
+
+    plan = command("plan", "Show which rank gets which CPUs, and why", PLAN_OPTIONS)
+    _topology_options(plan)
+    _format_option(plan, ("table", "json"))
+    execute = command(
+        "exec", "Bind this process, then become the command: hwnuma exec [options] [--] COMMAND…", EXEC_OPTIONS
+    )
+    execute.usage = "hwnuma exec [options] [--] COMMAND…"
+    show = command("show", "Draw the machine with its GPUs", GPU_OPTIONS)
+    _topology_options(show)
+    gpus = command("gpus", "List the GPUs, and where the knowledge of each one's place comes from", GPU_OPTIONS)
+    _topology_options(gpus)
+    _format_option(gpus, ("table", "json"))
+    capture = command("capture", "Save this machine, GPUs included, to plan and test on elsewhere")
+    capture.add_argument("file", metavar="FILE.xml", help="where to; - for standard output")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; by default those of this process.
+
+    Returns:
+        The exit status: 0 when all is done, 1 when some rank is not placed, 2 when nothing could be planned; `exec`
+        returns 126 or 127 for a command that cannot be run, and otherwise becomes it.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format="hwnuma: %(message)s", level=logging.WARNING)
+    where = "hwnuma"
+    try:
+        command: list[str] = []
+        if words[:1] == ["exec"]:
+            own, command = split_command(words[1:], EXEC_OPTIONS)
+            words = ["exec", *own]
+        parsed = _parser().parse_args(words)
+        if parsed.version or parsed.command is None:
+            return _version() if parsed.version else _usage()
+        where = f"hwnuma {parsed.command}"
+        if parsed.command == "exec":
+            return _exec(parsed, command, os.environ)
+        return _COMMANDS[parsed.command](parsed, os.environ)
+    except (PlanError, BindingError) as error:
+        return _fail(where, error, RANK_NOT_PLACED)
+    except HwnumaError as error:
+        return _fail(where, error, NOTHING_PLANNED)
+    except BrokenPipeError:
+        # Whoever read the output has had enough; Python's own flush at exit must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _fail(where: str, error: Exception, status: int) -> int:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    print(f"{where}: {text}", file=sys.stderr)
+    return status
+
+
+def _usage() -> int:
+    _parser().print_help(sys.stderr)
+    return NOTHING_PLANNED
+
+
+def _version() -> int:
+    from importlib.metadata import version
+
+    from hwnuma._libhwloc import RUNNING_VERSION, version_text
+
+    print(f"hwnuma {version('hwnuma')}, libhwloc {version_text(RUNNING_VERSION)}")
+    return DONE
+
+
+# ---- commands ------------------------------------------------------------------------------------------------
+
+
+def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.report import plan_as_data, plan_as_text
+
+    machine, environment, warnings = _machine(parsed, environment)
+    job = job_of(read(PLAN_OPTIONS, parsed, environment), environment)
+    plan = plan_job(machine, job)
+    plan = replace(plan, warnings=(*warnings, *plan.warnings))
+    print(json.dumps(plan_as_data(plan), indent=2) if parsed.format == "json" else plan_as_text(plan))
+    return RANK_NOT_PLACED if plan.errors else DONE
+
+
+def _exec(parsed: argparse.Namespace, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    values = read(EXEC_OPTIONS, parsed, environment)
+    if not command:
+        raise OptionError("no command is given: hwnuma exec [options] [--] COMMAND…")
+    try:
+        program = resolve_command(command)
+    except (FileNotFoundError, PermissionError) as error:
+        return _fail("hwnuma exec", error, NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
+    bind_job(job_of(values, environment), values["local_rank"], values["cpus"])
+    try:
+        become(program, command)
+    except OSError as error:
+        print(f"hwnuma exec: {command[0]}: {error.strerror}", file=sys.stderr)
+        return NOT_EXECUTABLE
+
+
+def _show(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.report import machine_as_text
+
+    machine, environment, _ = _machine(parsed, environment)
+    try:
+        found, localities = _located(machine, read(GPU_OPTIONS, parsed, environment), environment)
+    except GpuError as error:
+        print(machine_as_text(machine))
+        print(f"no GPUs: {error}")
+        return DONE
+    print(machine_as_text(machine, found.all, localities))
+    return DONE
+
+
+def _gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.report import gpus_as_data, gpus_as_text
+
+    machine, environment, _ = _machine(parsed, environment)
+    found, localities = _located(machine, read(GPU_OPTIONS, parsed, environment), environment)
+    if parsed.format == "json":
+        data = {"schema": 1, "topology": machine.source, "source": found.source, "warnings": list(found.warnings)}
+        print(json.dumps({**data, "gpus": gpus_as_data(found.all, localities, found.visible)}, indent=2))
+    else:
+        print(gpus_as_text(found.all, localities, found.visible))
+        for warning in found.warnings:
+            print(f"warning: {warning}")
+    return RANK_NOT_PLACED if any(locality.error for locality in localities) else DONE
+
+
+def _capture(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:  # noqa: ARG001 -- as all commands
+    with Topology.from_this_system() as topology:
+        document = topology.export_xml()
+    if parsed.file == "-":
+        sys.stdout.write(document)
+        return DONE
+    try:
+        Path(parsed.file).write_text(document, encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"cannot write {parsed.file}: {error.strerror}") from None
+    return DONE
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Mapping[str, str]], int]] = {
+    "plan": _plan,
+    "show": _show,
+    "gpus": _gpus,
+    "capture": _capture,
+}
+
+
+# ---- what commands share -------------------------------------------------------------------------------------
+
+
+def _machine(
+    parsed: argparse.Namespace, environment: Mapping[str, str]
+) -> tuple[Machine, Mapping[str, str], tuple[str, ...]]:
+    """The machine to plan for, the environment that goes with it, and what to say of its allowed CPUs.
+
+    Another machine's plan does not depend on the devices that are visible here; its own variables are left out.
+    """
+    warnings: tuple[str, ...] = ()
+    if parsed.topology is not None or parsed.synthetic is not None:
+        load = Topology.from_xml_file if parsed.topology is not None else Topology.from_synthetic
+        with load(parsed.topology if parsed.topology is not None else parsed.synthetic) as topology:
+            machine = topology.machine()
+        environment = {name: value for name, value in environment.items() if name.startswith("HWNUMA_")}
+    else:
+        with Topology.from_this_system() as topology:
+            machine, affinity = topology.machine(), current_affinity(topology)
+        if not machine.allowed_cpuset <= affinity:
+            warnings = (f"this process's own affinity is CPUs {affinity}: of CPUs {machine.allowed_cpuset}, no others "
+                        "are planned",)  # fmt: skip
+        machine = machine.narrowed(affinity)
+    if parsed.allowed_cpus is not None:
+        machine = machine.narrowed(CpuSet(parsed.allowed_cpus))
+    return machine, environment, warnings
+
+
+def _located(
+    machine: Machine, values: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[FoundGpus, Sequence[Locality]]:
+    """The GPUs, and where each of them is."""
+    job = Job(
+        NumaOptions("node", unknown_locality=values["unknown_locality"]),  # type: ignore[arg-type]
+        values["gpus"],
+        gpu_nodes=values["gpu_node"],
+        nccl_topology=values["nccl_topo"] or environment.get("NCCL_TOPO_FILE", ""),
+        environment=environment,
+    )
+    found = job.find_gpus(machine)
+    return found, locate(machine, found.all, nccl_nodes=job.nccl_nodes(), unknown=job.options.unknown_locality)

@@ -1,0 +1,259 @@
+"""The one call of a launcher or a worker: local rank, GPU, plan, bind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hwnuma.binding import apply, current_affinity
+from hwnuma.bitmap import CpuSet
+from hwnuma.discovery import FoundGpus, find_gpus
+from hwnuma.errors import HwnumaError, LocalRankError, OptionError
+from hwnuma.gpus import Gpu, GpuSource
+from hwnuma.launchers import LocalRank, local_rank_of, local_world_size
+from hwnuma.machine import Machine
+from hwnuma.nccl import read_nccl_topology
+from hwnuma.options import AffinityMode, DivideAmong, NumaOptions
+from hwnuma.placement import Binding, Plan
+from hwnuma.policy import make_plan
+from hwnuma.topology import Topology
+
+logger = logging.getLogger("hwnuma")
+
+
+def plan(
+    machine: Machine,
+    gpus: Sequence[Gpu] | GpuSource,
+    options: NumaOptions | AffinityMode | str,
+    *,
+    ranks: int | None = None,
+    all_gpus: Sequence[Gpu] = (),
+    nccl_nodes: Mapping[str, int] | None = None,
+) -> Plan:
+    """Plan every rank of a machine, before the first one starts and without binding anything.
+
+    Args:
+        machine: from `Topology.machine`. Its allowed CPUs are given out; on this system narrow them to the
+            process's own affinity with ``machine.narrowed(os.sched_getaffinity(0))`` if it has one.
+        gpus: the GPUs in the order that the ranks drive them, or a source of them. Empty: ranks without GPUs.
+        options: NumaOptions, ours or torch's, or an affinity mode.
+        ranks: how many ranks the machine runs; by default one a GPU.
+        all_gpus: all GPUs of the machine, where `gpus` are only some and `divide_among` is "all".
+        nccl_nodes: NUMA node by PCI address, from `hwnuma.nccl.read_nccl_topology`.
+
+    Returns:
+        The plan. A rank that cannot be placed carries its error in it.
+
+    Raises:
+        OptionError: the options or the number of ranks make no sense.
+        GpuError: the source of GPUs does not work.
+    """
+    listed = gpus if isinstance(gpus, Sequence) else gpus.gpus()
+    return make_plan(machine, listed, NumaOptions.of(options), ranks=ranks, all_gpus=all_gpus, nccl_nodes=nccl_nodes)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is known of a job on this machine, from arguments, the command line and the environment.
+
+    Attributes:
+        options: how to place ranks.
+        gpus: a specification for `hwnuma.discovery.find_gpus`, or the GPUs themselves in rank order.
+        ranks: how many ranks the machine runs; None if nobody says.
+        gpu_nodes: NUMA nodes that somebody states, by PCI address or GPU index.
+        nccl_topology: an NCCL topology file to learn nodes from, or "".
+        environment: for the launcher's and the drivers' variables.
+    """
+
+    options: NumaOptions
+    gpus: str | Sequence[Gpu] = "auto"
+    ranks: int | None = None
+    gpu_nodes: Mapping[str, int] = field(default_factory=dict)
+    nccl_topology: str = ""
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def find_gpus(self, machine: Machine) -> FoundGpus:
+        """The job's GPUs.
+
+        Raises:
+            GpuError: there are none, or none can be found out.
+        """
+        if isinstance(self.gpus, str):
+            return find_gpus(self.gpus, machine, self.environment, gpu_nodes=self.gpu_nodes)
+        given = tuple(self.gpus)
+        return FoundGpus(given, given, "given")
+
+    def nccl_nodes(self) -> dict[str, int]:
+        """NUMA node by PCI address, from the NCCL topology file if there is one."""
+        return read_nccl_topology(self.nccl_topology) if self.nccl_topology else {}
+
+
+def plan_job(machine: Machine, job: Job, found: FoundGpus | None = None) -> Plan:
+    """Plan all ranks of a job on a machine, as a launcher sees it: all visible GPUs at once.
+
+    Args:
+        machine: with the CPUs that may be used as its allowed ones.
+        job: what to plan.
+        found: the job's GPUs, if they were looked for already.
+    """
+    found = found or job.find_gpus(machine)
+    ranks = job.ranks if job.ranks is not None or found.visible else local_world_size(job.environment)
+    made = make_plan(
+        machine, found.visible, job.options, ranks=0 if ranks is None and not found.visible else ranks,
+        all_gpus=found.all, nccl_nodes=job.nccl_nodes(),
+    )  # fmt: skip
+    return replace(made, warnings=(*found.warnings, *made.warnings))
+
+
+def plan_rank(machine: Machine, job: Job, rank: LocalRank) -> tuple[Binding, tuple[str, ...]]:
+    """Plan one rank from inside it: the same answer as in the plan of all, where this process sees all GPUs.
+
+    A process that sees only its own GPU (a CUDA_VISIBLE_DEVICES or a Slurm allocation for each rank) drives that one,
+    and a node is then divided among all of the machine's GPUs that can be known, unless `divide_among` says otherwise.
+
+    Args:
+        machine: with the CPUs that may be used as its allowed ones.
+        job: what to plan.
+        rank: this process's place.
+
+    Returns:
+        The binding, which may carry an error, and warnings.
+    """
+    found = job.find_gpus(machine)
+    size = job.ranks if job.ranks is not None else rank.size
+    if found.visible and _sees_only_its_own(found, job.options, rank.rank, size):
+        binding, warnings = _plan_alone(machine, job, found, size)
+        return replace(binding, local_rank=rank.rank), (*rank.warnings, *warnings)
+    if not found.visible and size is None:
+        raise LocalRankError(
+            "without GPUs, the number of ranks on this machine has to be known: say --ranks N, or set LOCAL_WORLD_SIZE"
+        )
+    planned = plan_job(machine, replace(job, ranks=size), found)
+    if rank.rank >= len(planned):
+        raise LocalRankError(
+            f"local rank {rank.rank} has no GPU: {len(found.visible)} are visible, for {len(planned)} ranks; see "
+            "--ranks-per-gpu, or --gpus none for ranks without GPUs"
+        )
+    return planned[rank.rank], (*rank.warnings, *planned.warnings)
+
+
+def _sees_only_its_own(found: FoundGpus, options: NumaOptions, rank: int, size: int | None) -> bool:
+    """Whether the visible GPUs are this rank's alone: just as many as it drives, and too few for all ranks."""
+    ranks = max(rank + 1, size or 0)
+    return len(found.visible) == options.gpus_per_rank and len(found.visible) * options.ranks_per_gpu < ranks
+
+
+def _plan_alone(machine: Machine, job: Job, found: FoundGpus, size: int | None) -> tuple[Binding, tuple[str, ...]]:
+    options = job.options
+    if options.divide_among is DivideAmong.AUTO:
+        options = replace(options, divide_among=DivideAmong.ALL)
+    planned = plan_job(machine, replace(job, options=options, ranks=1), found)
+    warnings = planned.warnings
+    if options.affinity_mode is AffinityMode.EXCLUSIVE and len(found.all) == len(found.visible) and (size or 2) > 1:
+        warnings += (
+            "this process can see no GPU but its own, so it cannot know which others share its node: exclusive shares "
+            "may overlap; plan in the launcher, or give every rank the whole list of GPUs",
+        )
+    return planned[0], warnings
+
+
+def bind(
+    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+    *,
+    local_rank: int | None = None,
+    ranks: int | None = None,
+    gpus: str | Sequence[Gpu] = "auto",
+    gpu_nodes: Mapping[str, int] | None = None,
+    nccl_topology: str | None = None,
+) -> Binding:
+    """Bind this process, all its threads that nobody pinned, to the CPUs near its GPU.
+
+    Call it first thing in a worker: memory that was touched before stays where it is.
+
+    Args:
+        options: NumaOptions (ours or torch's), an affinity mode, or its value: "node", "socket", "exclusive",
+            "core-complex".
+        local_rank: this process's rank on its machine; by default from the launcher's environment.
+        ranks: how many ranks run on this machine; by default from the launcher's environment.
+        gpus: which GPUs: a specification (see `hwnuma.discovery.find_gpus`), or the GPUs in rank order.
+        gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
+        nccl_topology: an NCCL topology file to learn nodes from; by default ``NCCL_TOPO_FILE``.
+
+    Returns:
+        What the process is bound to now. If binding failed and ``should_fall_back_if_binding_fails`` is set, a
+        Binding with an error, and the process is as it was.
+
+    Raises:
+        HwnumaError: the rank cannot be placed or bound; the process is as it was.
+    """
+    environment = dict(os.environ)
+    chosen = NumaOptions.of(options)
+    job = Job(
+        chosen,
+        gpus,
+        ranks,
+        gpu_nodes or {},
+        environment.get("NCCL_TOPO_FILE", "") if nccl_topology is None else nccl_topology,
+        environment,
+    )
+    return bind_job(job, local_rank)
+
+
+def bind_job(job: Job, local_rank: int | None = None, cpuset: CpuSet | None = None) -> Binding:
+    """Bind this process as `bind` does, or to a given set of CPUs that a launcher planned."""
+    try:
+        with Topology.from_this_system() as topology:
+            binding = place(topology, job, local_rank) if cpuset is None else Binding(local_rank or 0, cpuset=cpuset)
+            apply(topology, binding)
+            return binding
+    except HwnumaError as error:
+        if not job.options.should_fall_back_if_binding_fails:
+            raise
+        logger.warning("running unbound, as asked: %s", error)
+        return Binding(local_rank or 0, error=error)
+
+
+def place(topology: Topology, job: Job, local_rank: int | None) -> Binding:
+    """Plan this process's own place on this system, and log what somebody should know of it.
+
+    Raises:
+        HwnumaError: it cannot be placed.
+    """
+    rank = local_rank_of(job.environment) if local_rank is None else LocalRank(local_rank, job.ranks, "local_rank")
+    if rank.rank < 0:
+        raise OptionError(f"local rank {rank.rank} makes no sense: ranks count from 0")
+    if local_rank is not None and job.ranks is None:
+        rank = replace(rank, size=local_world_size(job.environment))
+    machine = topology.machine()
+    allowed = machine.narrowed(current_affinity(topology)) if job.options.keep_outer_mask else machine
+    binding, warnings = plan_rank(allowed, job, rank)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return binding.check()
+
+
+def resolve_command(command: Sequence[str]) -> str:
+    """Find the program that a command names, as the shell does.
+
+    Raises:
+        FileNotFoundError: there is none (a shell's 127).
+        PermissionError: it cannot be executed (a shell's 126).
+    """
+    name = command[0]
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    there = [Path(name)] if os.sep in name else [Path(folder, name) for folder in os.get_exec_path()]
+    if any(path.exists() for path in there):
+        raise PermissionError(f"{name} is not an executable file: check its permissions")
+    raise FileNotFoundError(f"{name}: command not found")
+
+
+def become(program: str, command: Sequence[str]) -> NoReturn:
+    """Replace this process by the command; the process id, the CPU affinity and the memory policy stay."""
+    os.execv(program, list(command))  # noqa: S606 -- to become the command, with no shell between, is the purpose

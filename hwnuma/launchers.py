@@ -1,0 +1,127 @@
+"""Which local rank this process is, from what launchers put into the environment (an argument here)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hwnuma.errors import LocalRankError
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherVariables:
+    """The variables in which one launcher tells the local rank, and the number of ranks on this machine."""
+
+    launcher: str
+    rank: str
+    size: str = ""
+
+
+# In the order in which they are believed: what is said to hwnuma itself first, then the innermost launcher that
+# starts the workers, then what an outer one may have left in the environment. Sources: torchrun
+# (torch/distributed/elastic/agent/server/local_elastic_agent.py), the manual pages mpirun(1) of Open MPI, MPICH's Hydra
+# and Intel MPI, MVAPICH2's user guide, PALS' mpiexec(1), flux-run(1), srun(1), and IBM Spectrum MPI's jsrun.
+VARIABLES = (
+    LauncherVariables("hwnuma", "HWNUMA_LOCAL_RANK", "HWNUMA_LOCAL_WORLD_SIZE"),
+    LauncherVariables("torchrun and its like", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    LauncherVariables("Open MPI", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    LauncherVariables("MPICH and Intel MPI", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    LauncherVariables("PMI", "PMI_LOCAL_RANK", "PMI_LOCAL_SIZE"),
+    LauncherVariables("MVAPICH2", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),
+    LauncherVariables("PALS", "PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
+    LauncherVariables("Flux", "FLUX_TASK_LOCAL_ID", "FLUX_TASKS_PER_NODE"),
+    LauncherVariables("Slurm", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
+    LauncherVariables("jsrun", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_LOCAL_SIZE"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRank:
+    """This process's place among the ranks of its machine.
+
+    Attributes:
+        rank: counted from 0.
+        size: how many ranks the machine runs, or None if the launcher does not tell.
+        variable: the environment variable that told the rank.
+        warnings: what contradicts it.
+    """
+
+    rank: int
+    size: int | None
+    variable: str
+    warnings: tuple[str, ...] = ()
+
+
+def local_rank_of(environment: Mapping[str, str]) -> LocalRank:
+    """Find the local rank in an environment.
+
+    Args:
+        environment: such as ``os.environ``.
+
+    Raises:
+        LocalRankError: no launcher's variable is there, or it has a value that makes no sense.
+    """
+    told = [variables for variables in VARIABLES if environment.get(variables.rank, "") != ""]
+    if not told:
+        raise LocalRankError(
+            "this process's local rank is not known: none of "
+            f"{', '.join(variables.rank for variables in VARIABLES)} is set; start it with a launcher that sets one, "
+            "or say it with --local-rank N (local_rank=N)"
+        )
+    best = told[0]
+    rank = _number(environment, best.rank)
+    size = local_size_of(environment, best)
+    if size is not None and rank >= size:
+        raise LocalRankError(f"{best.rank}={rank}, but {best.size}={size}: ranks run from 0 to {size - 1}")
+    return LocalRank(rank, size, best.rank, tuple(_contradictions(environment, best, rank, told[1:])))
+
+
+def local_world_size(environment: Mapping[str, str]) -> int | None:
+    """How many ranks run on this machine, as the first launcher that tells says; None if none does."""
+    sizes = (local_size_of(environment, variables) for variables in VARIABLES)
+    return next((size for size in sizes if size is not None), None)
+
+
+def local_size_of(environment: Mapping[str, str], variables: LauncherVariables) -> int | None:
+    """How many local ranks one launcher says there are; None if it does not say, or not for this machine alone."""
+    text = environment.get(variables.size, "") if variables.size else ""
+    if variables.launcher == "Slurm":
+        # "4(x2),3": tasks of each node in turn. Which of them this is, SLURM_NODEID tells.
+        return _slurm_size(text, environment.get("SLURM_NODEID", "0"))
+    if text == "":
+        return None
+    size = _number(environment, variables.size)
+    if size < 1:
+        raise LocalRankError(f"{variables.size}={size} makes no sense: a machine runs at least one rank")
+    return size
+
+
+def _slurm_size(tasks_per_node: str, node: str) -> int | None:
+    counts: list[int] = []
+    for piece in filter(None, tasks_per_node.split(",")):
+        match = re.fullmatch(r"(\d{1,6})(?:\(x(\d{1,6})\))?", piece, re.ASCII)
+        if match is None:
+            return None
+        counts += [int(match[1])] * int(match[2] or 1)
+    return counts[int(node)] if node.isascii() and node.isdigit() and int(node) < len(counts) else None
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    text = environment[name].strip()
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise LocalRankError(f"{name}={environment[name]!r} is no number from 0 up, and a launcher's {name} is one")
+    return int(text)
+
+
+def _contradictions(
+    environment: Mapping[str, str], best: LauncherVariables, rank: int, others: list[LauncherVariables]
+) -> list[str]:
+    """Say who else tells another rank. One task a machine that starts the ranks itself is no contradiction."""
+    said = []
+    for other in others:
+        value = environment[other.rank]
+        alone = value == "0" and local_size_of(environment, other) in (None, 1)
+        if value != str(rank) and not alone and best.launcher != "hwnuma":
+            said.append(f"{best.rank}={rank} is taken as the local rank, though {other.rank}={value}")
+    return said

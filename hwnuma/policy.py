@@ -1,0 +1,392 @@
+"""The arithmetic: from a machine and its GPUs to a plan for every rank. Pure: same arguments, same answer.
+
+The modes' meaning is torch's (torch/numa/binding.py, torch 2.13), and where it answers rightly, so is the result, to
+the CPU. A rank's GPU makes a *claim* on the node that the GPU is on; the claims on one node, in GPU order, are what the
+node's cores (``exclusive``) or last-level caches (``core-complex``) are divided among. A GPU with two ranks makes two
+claims, a rank with two GPUs has two, and a GPU that others may use makes one for nobody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from hwnuma.bitmap import CpuSet, NodeSet, union
+from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, OptionError, PlanError
+from hwnuma.gpus import Gpu
+from hwnuma.locality import Locality, locate
+from hwnuma.machine import Core, Machine, NumaNode
+from hwnuma.options import AffinityMode, DivideAmong, NoAllowedCpus, NumaOptions, RankOrder
+from hwnuma.placement import Binding, Plan
+
+
+def make_plan(
+    machine: Machine,
+    gpus: Sequence[Gpu],
+    options: NumaOptions,
+    *,
+    ranks: int | None = None,
+    all_gpus: Sequence[Gpu] = (),
+    nccl_nodes: Mapping[str, int] | None = None,
+) -> Plan:
+    """Plan every rank of a machine at once.
+
+    Args:
+        machine: the machine; its allowed CPUs are all that is given out.
+        gpus: the visible GPUs in the order that ranks drive them. Empty: ranks are spread over the machine's cores.
+        options: the mode and what refines it.
+        ranks: how many ranks run on this machine; by default as many as the GPUs need.
+        all_gpus: all GPUs of the machine, if the visible ones are only some.
+        nccl_nodes: NUMA node by PCI address, from an NCCL topology file.
+
+    Raises:
+        OptionError: the number of ranks makes no sense, or does not fit the number of GPUs.
+    """
+    usable = machine.narrowed(_usable_cpus(machine, options))
+    rank_gpus = ranks_to_gpus(len(gpus), options, ranks)
+    if gpus:
+        claims = _gpu_claims(usable, gpus, rank_gpus, options, all_gpus, nccl_nodes)
+    else:
+        claims = _spread_claims(usable, len(rank_gpus))
+    _move_to_nearest(usable, claims, options)
+    _settle(usable, claims, options)
+    bindings = tuple(
+        _binding(usable, rank, tuple(gpus[place] for place in places), claims, options)
+        for rank, places in enumerate(rank_gpus)
+    )
+    plan = Plan(options, machine.source, machine.allowed_cpuset, bindings)
+    return replace(plan, warnings=tuple(_warnings(usable, plan)))
+
+
+# ---- which rank drives which GPU -----------------------------------------------------------------------------
+
+
+def ranks_to_gpus(gpus: int, options: NumaOptions, ranks: int | None = None) -> list[tuple[int, ...]]:
+    """Say for each local rank which of the visible GPUs it drives, by place in their order.
+
+    Rank *i* drives GPU *i*, unless several ranks a GPU or several GPUs a rank are asked for. Fewer ranks than that
+    leave GPUs without a rank.
+
+    Args:
+        gpus: how many are visible; 0 for ranks without GPUs.
+        options: `ranks_per_gpu`, `gpus_per_rank` and `rank_order` count here.
+        ranks: how many local ranks there are; None for as many as the GPUs allow.
+
+    Raises:
+        OptionError: there are more ranks than that, or their number is not positive.
+    """
+    most = gpus * options.ranks_per_gpu // options.gpus_per_rank
+    if ranks is None:
+        ranks = most
+    if ranks < 1:
+        raise OptionError(
+            f"{ranks} ranks cannot be planned: say how many run on this machine (--ranks N, or LOCAL_WORLD_SIZE)"
+            if not gpus
+            else f"{ranks} ranks cannot be planned on {gpus} GPUs with {options.gpus_per_rank} GPUs a rank"
+        )
+    if gpus == 0:
+        return [()] * ranks
+    if ranks > most:
+        raise OptionError(
+            f"{ranks} ranks are more than {gpus} GPUs take with ranks_per_gpu={options.ranks_per_gpu} and "
+            f"gpus_per_rank={options.gpus_per_rank}: set --ranks-per-gpu or --gpus-per-rank to what the job does"
+        )
+    if options.gpus_per_rank > 1:
+        width = options.gpus_per_rank
+        return [tuple(range(rank * width, (rank + 1) * width)) for rank in range(ranks)]
+    if options.rank_order is RankOrder.ROUND_ROBIN:
+        return [(rank % gpus,) for rank in range(ranks)]
+    return [(rank // options.ranks_per_gpu,) for rank in range(ranks)]
+
+
+# ---- which CPUs may be given out -----------------------------------------------------------------------------
+
+
+def _usable_cpus(machine: Machine, options: NumaOptions) -> CpuSet:
+    """The allowed CPUs less those that the options keep back."""
+    usable = machine.allowed_cpuset - options.reserved_cpus
+    if options.reserve_first_cores:
+        for cache in machine.last_level_caches:
+            first = next(iter(machine.cores_within(cache.cpuset)))
+            usable -= first.cpuset
+    if options.performance_cores_only and machine.cpu_kinds:
+        usable &= machine.cpu_kinds[-1]
+    if options.threads_per_core is not None:
+        count = options.threads_per_core
+        usable = union(CpuSet(list(core.cpuset)[:count]) for core in machine.cores_within(usable))
+    return usable
+
+
+# ---- claims --------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Claim:
+    """One rank's wish for CPUs of the node that its GPU is on; rank -1 holds a share free for another job."""
+
+    rank: int
+    locality: Locality
+    cpuset: CpuSet = CpuSet()
+    error: PlanError | None = None
+    subject: str = ""
+
+    @property
+    def node(self) -> NumaNode:
+        return self.locality.nodes[0]
+
+
+def _gpu_claims(
+    machine: Machine,
+    gpus: Sequence[Gpu],
+    rank_gpus: Sequence[tuple[int, ...]],
+    options: NumaOptions,
+    all_gpus: Sequence[Gpu],
+    nccl_nodes: Mapping[str, int] | None,
+) -> list[_Claim]:
+    """The claims of all GPUs that a node is divided among, in the order that ties are broken by."""
+    drivers: dict[int, list[int]] = defaultdict(list)
+    for rank, places in enumerate(rank_gpus):
+        for place in places:
+            drivers[place].append(rank)
+    # `auto` was decided by whoever knows what other ranks see (hwnuma.launch); a plan for all ranks needs no more.
+    hidden = _hidden_gpus(gpus, all_gpus) if options.divide_among is DivideAmong.ALL else []
+    order = [(gpu, drivers[place] or [-1]) for place, gpu in enumerate(gpus)]
+    order += [(gpu, [-1]) for gpu in hidden]
+    if hidden:
+        # By the machine's own numbers, so that all jobs divide alike; among visible GPUs alone, in the job's order.
+        order.sort(key=lambda entry: entry[0].index)
+    localities = locate(machine, [gpu for gpu, _ in order], nccl_nodes=nccl_nodes, unknown=options.unknown_locality)
+    return [
+        _Claim(rank, locality, error=locality.error, subject=str(gpu))
+        for (gpu, ranks), locality in zip(order, localities, strict=True)
+        for rank in ranks
+    ]
+
+
+def _hidden_gpus(gpus: Sequence[Gpu], all_gpus: Sequence[Gpu]) -> list[Gpu]:
+    visible = Counter(gpu.index for gpu in gpus)
+    return [gpu for gpu in all_gpus if gpu.index not in visible]
+
+
+def _spread_claims(machine: Machine, ranks: int) -> list[_Claim]:
+    """Claims of ranks without GPUs, spread evenly over the nodes by their cores.
+
+    Rank *i* of *n* goes to the node of core ``i * cores // n``, nodes in order: neighbouring ranks share a node, and
+    no node gets more ranks than cores as long as there are enough of them.
+    """
+    cores = [node for node in machine.cpu_nodes for _ in machine.cores_within(node.cpuset & machine.allowed_cpuset)]
+    if not cores:
+        raise NoAllowedCpusError(
+            f"no NUMA node of {machine.source} has a CPU that may be used: allowed CPUs are "
+            f"{machine.allowed_cpuset or 'none'}"
+        )
+    return [
+        _Claim(rank, Locality((cores[rank * len(cores) // ranks],), "none"), subject=f"rank {rank}")
+        for rank in range(ranks)
+    ]
+
+
+def _move_to_nearest(machine: Machine, claims: Iterable[_Claim], options: NumaOptions) -> None:
+    """Say which claims are on nodes with nothing to use; on request, move them to the nearest node that has some."""
+    for claim in claims:
+        if claim.error is None and claim.node.cpuset.isdisjoint(machine.allowed_cpuset):
+            claim.error = _no_allowed_cpus(machine, claim)
+        if options.no_allowed_cpus is NoAllowedCpus.NEAREST and isinstance(claim.error, NoAllowedCpusError):
+            nearest = _nearest_usable(machine, claim.locality.nodes)
+            if nearest is not None:
+                claim.locality = Locality((nearest,), "nearest")
+                claim.error = None
+
+
+def _nearest_usable(machine: Machine, homes: Sequence[NumaNode]) -> NumaNode | None:
+    """The node with CPUs to use that is nearest by the kernel's distances, then by package, then by number."""
+    home = homes[0] if homes else None
+
+    def farness(node: NumaNode) -> tuple[int, bool, int]:
+        if home is None:
+            return 0, False, node.os_index
+        distance = machine.distances.between(home.os_index, node.os_index)
+        same_package = not _package_cpus(machine, home).isdisjoint(node.cpuset)
+        return distance if distance is not None else 1 << 16, not same_package, node.os_index
+
+    usable = [node for node in machine.cpu_nodes if not node.cpuset.isdisjoint(machine.allowed_cpuset)]
+    return min(usable, key=farness, default=None)
+
+
+# ---- the four modes ------------------------------------------------------------------------------------------
+
+
+def _settle(machine: Machine, claims: Sequence[_Claim], options: NumaOptions) -> None:
+    """Give every claim that has a node its CPUs, or the error that says why it gets none."""
+    by_node: dict[int, list[_Claim]] = defaultdict(list)
+    for claim in claims:
+        if claim.error is None:
+            by_node[claim.node.os_index].append(claim)
+    idle = _idle_nodes(machine, by_node) if options.use_idle_nodes else {}
+    share = _SHARES[options.affinity_mode]
+    for number, sharers in by_node.items():
+        for node in (sharers[0].node, *idle.get(number, ())):
+            _share_node(machine, node, sharers, share)
+
+
+def _share_node(machine: Machine, node: NumaNode, sharers: Sequence[_Claim], share: _Share) -> None:
+    """Add to every claim its part of a node: the claims' own, or one that is handed to them."""
+    try:
+        parts = share(machine, node, len(sharers))
+    except NotEnoughCoresError as error:
+        for claim in sharers:
+            # A node that is only handed on is a gift: what cannot be divided is not given.
+            claim.error = claim.error or (None if claim.cpuset else error)
+        return
+    for claim, part in zip(sharers, parts, strict=True):
+        claim.cpuset |= part
+
+
+_Share = Callable[[Machine, NumaNode, int], Sequence[CpuSet]]
+
+
+def _share_whole_node(machine: Machine, node: NumaNode, sharers: int) -> Sequence[CpuSet]:
+    """`node`: the allowed CPUs of the node, for each sharer."""
+    return [node.cpuset & machine.allowed_cpuset] * sharers
+
+
+def _share_package(machine: Machine, node: NumaNode, sharers: int) -> Sequence[CpuSet]:
+    """`socket`: the allowed CPUs of the node's package, for each sharer; a node without CPUs adds none."""
+    return [_package_cpus(machine, node) & machine.allowed_cpuset] * sharers
+
+
+def _share_cores(machine: Machine, node: NumaNode, sharers: int) -> Sequence[CpuSet]:
+    """`exclusive`: contiguous slices of the node's cores; the remainder goes one each to the first sharers."""
+    cores = [core.cpuset for core in machine.cores_within(node.cpuset & machine.allowed_cpuset)]
+    if len(cores) < sharers:
+        raise NotEnoughCoresError(
+            f"NUMA node {node.os_index} has {len(cores)} cores to use (CPUs {node.cpuset & machine.allowed_cpuset}), "
+            f"and {sharers} GPUs or ranks that want cores of their own: use mode node or core-complex, which share, or "
+            "start fewer ranks"
+        )
+    width, remainder = divmod(len(cores), sharers)
+    starts = [place * width + min(place, remainder) for place in range(sharers + 1)]
+    return [union(cores[start:end]) for start, end in pairwise(starts)]
+
+
+def _share_caches(machine: Machine, node: NumaNode, sharers: int) -> Sequence[CpuSet]:
+    """`core-complex`: one group of the node's CPUs under one last-level cache each, round if there are too few."""
+    groups = cache_groups(machine, node)
+    return [groups[place % len(groups)] for place in range(sharers)]
+
+
+_SHARES: dict[AffinityMode, _Share] = {
+    AffinityMode.NODE: _share_whole_node,
+    AffinityMode.SOCKET: _share_package,
+    AffinityMode.EXCLUSIVE: _share_cores,
+    AffinityMode.CORE_COMPLEX: _share_caches,
+}
+
+
+def cache_groups(machine: Machine, node: NumaNode) -> list[CpuSet]:
+    """Group a node's allowed CPUs by last-level cache: the largest group first, then by the cache's lowest CPU.
+
+    A cache that spans several nodes is cut to the node. CPUs under no cache make one group of their own.
+    """
+    wanted = node.cpuset & machine.allowed_cpuset
+    keyed = [(cache.cpuset.first, cache.cpuset & wanted) for cache in machine.last_level_caches]
+    bare = wanted - union(group for _, group in keyed)
+    keyed.append((bare.first, bare))
+    ordered = sorted((entry for entry in keyed if entry[1]), key=lambda entry: (-len(entry[1]), entry[0]))
+    return [group for _, group in ordered]
+
+
+def _package_cpus(machine: Machine, node: NumaNode) -> CpuSet:
+    """The CPUs of every package that a node touches, and of the node itself; all, if the machine tells no packages."""
+    if not machine.packages:
+        return machine.cpuset
+    touched = (package.cpuset for package in machine.packages if not package.cpuset.isdisjoint(node.cpuset))
+    return union((*touched, node.cpuset))
+
+
+def _idle_nodes(machine: Machine, by_node: Mapping[int, Sequence[_Claim]]) -> dict[int, list[NumaNode]]:
+    """Hand each node without GPUs to one with GPUs in the same package: the nearest, then the least endowed."""
+    endowed: dict[int, list[NumaNode]] = defaultdict(list)
+    homes = [sharers[0].node for sharers in by_node.values()]
+    for idle in machine.cpu_nodes:
+        package = _package_cpus(machine, idle)
+        near = [home for home in homes if not home.cpuset.isdisjoint(package)]
+        if idle.os_index in by_node or not near or idle.cpuset.isdisjoint(machine.allowed_cpuset):
+            continue
+
+        def cost(home: NumaNode, idle: NumaNode = idle) -> tuple[int, float, int]:
+            distance = machine.distances.between(home.os_index, idle.os_index) or 0
+            load = len(endowed[home.os_index]) / len(by_node[home.os_index])
+            return distance, load, abs(home.os_index - idle.os_index)
+
+        endowed[min(near, key=cost).os_index].append(idle)
+    return endowed
+
+
+# ---- from claims to bindings ---------------------------------------------------------------------------------
+
+
+def _binding(
+    machine: Machine, rank: int, gpus: tuple[Gpu, ...], claims: Sequence[_Claim], options: NumaOptions
+) -> Binding:
+    """What one rank gets: the union of its claims, or the error of the first that failed."""
+    own = [claim for claim in claims if claim.rank == rank]
+    error = next((claim.error for claim in own if claim.error is not None), None)
+    cpuset = union(claim.cpuset for claim in own)
+    cores = list(machine.cores_within(cpuset))
+    if error is None and len(cores) < options.minimum_cores:
+        error = _too_few_cores(rank, cores, options)
+    locality = "+".join(dict.fromkeys(claim.locality.source for claim in own if claim.locality.source))
+    if error is not None:
+        return Binding(rank, gpus, locality=locality, memory=options.memory, error=error)
+    return Binding(
+        local_rank=rank,
+        gpus=gpus,
+        cpuset=cpuset,
+        nodeset=NodeSet(n.os_index for n in machine.cpu_nodes if n.cpuset & cpuset) & machine.allowed_nodeset,
+        cores=len(cores),
+        locality=locality,
+        near_memory_nodes=NodeSet(
+            n.os_index for n in machine.numa_nodes if not n.cpuset and not n.near_cpuset.isdisjoint(cpuset)
+        ),
+        memory=options.memory,
+    )
+
+
+def _too_few_cores(rank: int, cores: Sequence[Core], options: NumaOptions) -> NotEnoughCoresError:
+    return NotEnoughCoresError(
+        f"rank {rank} would get {len(cores)} cores, and at least {options.minimum_cores} were asked for: lower "
+        "--minimum-cores, choose a wider mode (node, socket), or start fewer ranks"
+    )
+
+
+def _no_allowed_cpus(machine: Machine, claim: _Claim) -> NoAllowedCpusError:
+    node = claim.node
+    return NoAllowedCpusError(
+        f"{claim.subject} is on NUMA node {node.os_index} with CPUs {node.cpuset}, allowed are CPUs "
+        f"{machine.allowed_cpuset or 'none'}, and they have none in common: ask the scheduler for CPUs near the GPU, "
+        "or take the nearest that are allowed with --fallback nearest"
+    )
+
+
+def _warnings(machine: Machine, plan: Plan) -> Iterable[str]:
+    """What the reader of a plan should know."""
+    placed = [binding for binding in plan.bindings if binding.error is None]
+    if plan.mode is AffinityMode.CORE_COMPLEX:
+        cached = union(cache.cpuset for cache in machine.last_level_caches)
+        bare = union(binding.cpuset for binding in placed) - cached
+        if bare:
+            yield f"the topology tells of no cache over CPUs {bare}: of each node they count as one core complex"
+        if not plan.is_disjoint:
+            yield "there are fewer last-level caches than GPUs on a node, so some ranks share one"
+    sizes = {binding.cores for binding in placed}
+    if plan.mode is AffinityMode.EXCLUSIVE and sizes and max(sizes) - min(sizes) > 1:
+        yield f"the ranks' shares are uneven: from {min(sizes)} to {max(sizes)} cores"
+    spread = [str(binding.local_rank) for binding in placed if "spread" in binding.locality]
+    if spread:
+        ranks = ", ".join(spread)
+        yield f"several nodes are equally near to the GPUs of ranks {ranks}: they are dealt out by GPU index"
+    if plan.options.performance_cores_only and not machine.cpu_kinds:
+        yield "the topology does not tell kinds of cores apart: all count as performance cores"
