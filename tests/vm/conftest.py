@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
+
+from tests.require import require
 
 from . import lab
 from .machines import CPULESS_HMAT, MACHINES, OFFLINE_RESTRICTED, TWO_SOCKET_NPS2, Machine
@@ -41,7 +43,7 @@ class Guest:
     out: Path
     facts: dict[str, Any]
 
-    def section(self, name: str) -> Any:  # noqa: ANN401 -- JSON
+    def section(self, name: str) -> Any:
         """Return one section of the facts; fail the test if it failed in the guest."""
         assert name not in self.facts["failed"], self.facts["failed"][name]
         return self.facts[name]
@@ -51,11 +53,11 @@ def _has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def _skip_or_fail(reason: str) -> NoReturn:
-    """Skip a test that cannot run here; fail it where it has to run, as in CI."""
-    if os.environ.get("HWNUMA_REQUIRE_VM") == "1":
-        pytest.fail(f"HWNUMA_REQUIRE_VM=1, but {reason}")
-    pytest.skip(reason)
+def _require(condition: bool, reason: str) -> None:
+    """Skip a test that cannot run here; fail it where HWNUMA_REQUIRE_VM=1 or HWNUMA_REQUIRE is set, as in CI."""
+    if not condition and os.environ.get("HWNUMA_REQUIRE_VM") == "1":
+        pytest.fail(f"HWNUMA_REQUIRE_VM=1, and {reason}", pytrace=False)
+    require(condition, reason)
 
 
 def _boot(machine: Machine, out: Path) -> Guest:
@@ -69,15 +71,16 @@ def _boot(machine: Machine, out: Path) -> Guest:
 
 @pytest.fixture(scope="session")
 def vm_lab() -> None:
-    """Skip the test, or fail it where HWNUMA_REQUIRE_VM=1, if guests cannot be booted here."""
+    """Skip the test, or fail it where it is required, if guests cannot be booted here."""
     lacking = lab.missing()
-    if lacking:
-        _skip_or_fail(lacking)
+    _require(lacking is None, lacking or "")
 
 
 @pytest.fixture(scope="session")
 def boots(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, vm_lab: None
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    vm_lab: None,  # noqa: ARG001
 ) -> Iterator[dict[str, Future[Guest]]]:
     """Start all the guests that this session's tests want, so that one boots while another is looked at."""
     parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
@@ -98,6 +101,5 @@ def guest(request: pytest.FixtureRequest, boots: dict[str, Future[Guest]]) -> Gu
 @pytest.fixture(scope="session")
 def guest_with_torch(guest: Guest) -> Guest:
     """The same, of a machine in TORCH_MACHINES."""
-    if not _has_torch():
-        _skip_or_fail("torch is not installed, which the plans are compared with")
+    _require(_has_torch(), "torch is not installed, which the plans are compared with")
     return guest

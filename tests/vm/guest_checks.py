@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -188,7 +189,7 @@ def torch_binding(gpus: Sequence[str]) -> Placements:
     import torch.cuda
 
     torch.cuda.device_count = lambda: len(gpus)
-    torch.cuda.get_device_properties = lambda index: _cuda_properties(gpus[index])
+    torch.cuda.get_device_properties = lambda index: _cuda_properties(gpus[index])  # type: ignore[misc,assignment]
     # A process for each, since a bound one cannot be unbound without knowing what torch did.
     with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
         jobs = [(mode, rank) for mode in MODES for rank in range(len(gpus))]
@@ -208,10 +209,12 @@ def _cuda_properties(address: str) -> types.SimpleNamespace:
 def _bind_as_torch(mode: str, rank: int) -> list[int] | str:
     from torch.numa import binding
 
+    # To log the error that it raises, torch first imports much of itself, which takes a guest minutes.
+    logging.disable()
     options = binding.NumaOptions(affinity_mode=binding.AffinityMode(mode))
     try:
         binding._maybe_apply_numa_binding_to_current_process(gpu_index=rank, numa_options=options)
-    except Exception as error:  # torch raises whatever it stumbles over
+    except Exception as error:  # noqa: BLE001 -- torch raises whatever it stumbles over
         return type(error).__name__
     return sorted(os.sched_getaffinity(0))
 
@@ -256,7 +259,7 @@ def main() -> None:
     for name in options.sections:
         try:
             answer[name] = _SECTIONS[name](gpus)
-        except Exception:  # whatever it is, the host shows it in the tests that need this section
+        except Exception:  # noqa: BLE001 -- whatever it is, the host shows it in the tests that need this section
             failed[name] = traceback.format_exc()
     print(json.dumps({**answer, "failed": failed}))
 

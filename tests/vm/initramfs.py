@@ -46,7 +46,7 @@ def _with_dependencies(names: Sequence[str], available: dict[str, Path]) -> list
 
 
 def _cpio(entries: Iterable[Entry]) -> bytes:
-    """Return a cpio archive in the kernel's format, "newc" (Linux, Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    """Return a cpio archive of the kind "newc" (Linux, driver-api/early-userspace/buffer-format.rst)."""
     archive = bytearray()
     for inode, (path, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], 1):
         name = path.encode() + b"\0"

@@ -1,4 +1,4 @@
-"""The guests' kernels find the machines that QEMU was asked for: without this the other tests in guests prove little."""
+"""The guests' kernels find the machines that QEMU was asked for: the ground that the other tests stand on."""
 
 from __future__ import annotations
 

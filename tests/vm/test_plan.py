@@ -1,4 +1,4 @@
-"""In a guest: plans are right, equal torch's where torch has an answer, are what `hwnuma exec` does, and can be captured."""
+"""In a guest, plans are right, are torch's where torch has an answer, are what `hwnuma exec` does, and can be captured."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ EXPECTED = {
         "exclusive": ["4,6,20,22", "7", "2-3,18-19", "NoAllowedCpusError"],
         "core-complex": ["6-7,22", "4,20", "2-3,18-19", "NoAllowedCpusError"],
     },
-    "single": dict.fromkeys(MODES, ["0-7"]),
+    "single": {mode: ["0-7"] for mode in MODES},
 }
 
 # Where torch raises, and the ranks: it wants an allowed CPU of every node in the machine to find a socket's nodes,
