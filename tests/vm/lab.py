@@ -218,7 +218,8 @@ class _Guest:
         lines = [f"the guest {self.machine.name} {what}"]
         for path in (self._log, self.exchange / "stdout", self.exchange / "stderr", self._console):
             said = path.read_text(errors="replace").splitlines() if path.is_file() else []
-            lines += [f"{path.name}: {line}" for line in said[-_CONSOLE_LINES:]]
+            # Each line once: QEMU warns of the same for every CPU.
+            lines += [f"{path.name}: {line}" for line in list(dict.fromkeys(said))[-_CONSOLE_LINES:]]
         return "\n".join(lines)
 
 

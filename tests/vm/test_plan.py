@@ -1,4 +1,4 @@
-"""In a guest, plans are right, are torch's where torch has an answer, are what `hwnuma exec` does, and can be captured."""
+"""In a guest, plans are right, are torch's where torch binds, are what `hwnuma exec` does, and can be captured."""
 
 from __future__ import annotations
 
