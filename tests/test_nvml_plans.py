@@ -88,3 +88,30 @@ def test_same_plan(
     assert by_nvml == by_topology
     placed = sum(1 for row in by_nvml if not row[3])
     print(f"\n{name:28} {mode.value:13} nvml == topology: {placed} of {len(by_nvml)} ranks placed")
+
+
+LOST = """
+import pickle, sys
+from dataclasses import replace
+from hwnuma import Topology
+from hwnuma.discovery import find_gpus
+with Topology.from_xml_file(sys.argv[1]) as topology:
+    machine = replace(topology.machine(), is_this_system=True)
+found = find_gpus("auto", machine, {})
+sys.stdout.buffer.write(pickle.dumps((found.source, len(found.all), found.warnings)))
+"""
+
+
+@pytest.mark.parametrize(("name", "warns"), [("dgx_h100", True), ("mi300x_8_xeon8480", False)])
+def test_topology_in_place_of_a_broken_nvml(tmp_path: Path, name: str, warns: bool) -> None:
+    """Where NVML fails, the topology's GPUs are taken; on a machine with NVIDIA GPUs not without saying so."""
+    require(fake_nvml.compiler(), "there is no C compiler to build the fake NVML with")
+    broken = FakeNvml(errors={"nvmlInit": fake_nvml.VERSION_MISMATCH})
+    path = next(path for path in TOPOLOGIES if path.stem == name)
+    command = [sys.executable, "-c", LOST, str(path)]
+    done = subprocess.run(command, env=broken.env(tmp_path), stdout=subprocess.PIPE, check=True, timeout=60)
+    source, count, warnings = pickle.loads(done.stdout)
+    assert (source, count) == ("topology", 8)
+    assert ["since NVML does not work: nvmlInit failed: RM has" in each for each in warnings] == (
+        [True] if warns else []
+    )
