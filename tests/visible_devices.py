@@ -84,8 +84,8 @@ SOURCES = {
     "guide": "NVIDIA, CUDA Programming Guide, CUDA Environment Variables "
     "(<https://docs.nvidia.com/cuda/cuda-programming-guide/05-appendices/environment-variables.html>)",
     "torch": "pytorch/pytorch, `torch/cuda/__init__.py`: the rule of `_parse_visible_devices` and "
-    "`_transform_uuid_to_ordinals`, which imitate the CUDA driver where NVIDIA's guide is silent (pytorch/pytorch#84879, "
-    "#92315; most of these rows are in torch's own tests)",
+    "`_transform_uuid_to_ordinals`, which imitate the CUDA driver where NVIDIA's guide is silent "
+    "(pytorch/pytorch#84879, #92315); some of these rows are also in torch's own tests",
     "mig": "NVIDIA, Multi-Instance GPU User Guide, CUDA Device Enumeration "
     "(<https://docs.nvidia.com/datacenter/tesla/mig-user-guide/>)",
     "rocr": "ROCm/ROCR-Runtime, `runtime/hsa-runtime/core/runtime/amd_filter_device.cpp`",
