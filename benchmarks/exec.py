@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/exec.py [--repeat N]
 
-All candidates run in turn, round after round, so that a noisy machine is noisy for each; the figure is the median of the
-rounds' ratios to the plain command. Nothing here is a test: times on a shared machine prove nothing by themselves.
+All candidates run in turn, round after round, so that a noisy machine is noisy for each; the figure is the median of
+the rounds' ratios to the plain command. Nothing here is a test: times on a shared machine prove nothing by themselves.
 """
 
 from __future__ import annotations

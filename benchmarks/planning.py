@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/planning.py [--repeat N]
 
-Both answer for this machine and a device that it really has; torch reads sysfs for every rank anew, and hwnuma loads the
-topology once and plans all ranks. Without torch, hwnuma's figures stand alone.
+Both answer for this machine's first node; torch reads sysfs for every rank anew, and hwnuma loads the topology
+once and plans all ranks. Without torch, hwnuma's figures stand alone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def torch_here() -> None:
     from torch.numa import binding
 
     for _ in range(RANKS):
-        binding._get_allowed_logical_cpu_indices_for_numa_node(numa_node_index=0)  # noqa: SLF001 -- torch has no public one
+        binding._get_allowed_logical_cpu_indices_for_numa_node(numa_node_index=0)  # torch has no public one
 
 
 def milliseconds(work: Callable[[], None], repeat: int) -> float:
