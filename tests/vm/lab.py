@@ -75,9 +75,9 @@ def work_folder() -> Path:
 
 def missing() -> str | None:
     """Return in words what is missing here to boot a guest, or None if nothing is."""
-    lacking = [f"the program {name}" for name in (qemu.PROGRAM, "busybox") if shutil.which(name) is None]
+    lacking = [f"program {name}" for name in (qemu.PROGRAM, "busybox") if shutil.which(name) is None]
     if not (work_folder() / "vmlinux").is_file():
-        lacking.append(f"a kernel in {work_folder()}")
+        lacking.append(f"kernel in {work_folder()}")
     return f"no {' and no '.join(lacking)}: run {_HERE / 'setup'} as root" if lacking else None
 
 
