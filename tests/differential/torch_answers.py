@@ -51,10 +51,13 @@ def ask_torch(machines: Sequence[Compared]) -> dict[str, Any]:
         holder = base / "sys"
         holder.mkdir()
         request = []
-        for number, compared in enumerate(machines):
-            root = base / f"machine{number}"
-            root.mkdir()
-            sysfs.write(compared.sysfs, root)
+        roots: dict[int, Path] = {}
+        for compared in machines:
+            # Two that differ in their visible GPUs only are one tree.
+            root = roots.setdefault(id(compared.sysfs), base / f"machine{len(roots)}")
+            if not root.exists():
+                root.mkdir()
+                sysfs.write(compared.sysfs, root)
             cuts = sorted({str(cut) for cut in compared.cuts().values()})
             request.append(
                 {"name": compared.name, "root": str(root), "gpus": list(compared.addresses), "cuts": cuts}
