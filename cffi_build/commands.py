@@ -12,6 +12,7 @@ class BuildExtWithHwloc(build_ext):
     """Build the extension, and put the libhwloc that is carried, if one is, beside it."""
 
     def run(self) -> None:
+        """Run setuptools' own command, then copy."""
         super().run()
         from cffi_build.module import hwloc  # only now: finding hwloc is part of building, not of making an sdist
 

@@ -1,7 +1,7 @@
 """hwnuma: put every worker process on the CPUs (and memory) next to its GPU.
 
-A worker calls `bind`. A launcher loads a `Topology`, takes its `machine()`, and calls `plan`. What cannot be done raises a
-`HwnumaError`; `hwnuma.errors` lists them all.
+A worker calls `bind`. A launcher loads a `Topology`, takes its `machine()`, and calls `plan`. What cannot be done
+raises a `HwnumaError`; `hwnuma.errors` lists them all.
 """
 
 from hwnuma.bitmap import CpuSet, NodeSet

@@ -20,6 +20,18 @@ except ImportError as error:
         "libhwloc of your own, see that this libhwloc is still there"
     ) from error
 
+__all__ = [
+    "RUNNING_VERSION",
+    "check",
+    "ffi",
+    "lib",
+    "list_text",
+    "new_bitmap",
+    "parse_list",
+    "read_bitmap",
+    "version_text",
+]
+
 _BitmapT = TypeVar("_BitmapT", bound=Bitmap)
 
 
@@ -63,7 +75,7 @@ def check(result: int, what: str) -> int:
     return result
 
 
-def read_bitmap(kind: type[_BitmapT], bitmap: Any) -> _BitmapT:  # noqa: ANN401 -- cdata has no static type
+def read_bitmap(kind: type[_BitmapT], bitmap: Any) -> _BitmapT:
     """Copy a hwloc bitmap; one that is not there (NULL) or infinite reads as the empty set."""
     if bitmap == ffi.NULL:
         return kind()
@@ -75,7 +87,7 @@ def read_bitmap(kind: type[_BitmapT], bitmap: Any) -> _BitmapT:  # noqa: ANN401 
     return kind.from_mask(int.from_bytes(ffi.buffer(buffer), sys.byteorder))
 
 
-def new_bitmap(members: Bitmap | None = None) -> Any:  # noqa: ANN401 -- cdata has no static type
+def new_bitmap(members: Bitmap | None = None) -> Any:
     """Make a hwloc bitmap that is freed with its last reference; empty, or with these members."""
     bitmap = ffi.gc(lib.hwloc_bitmap_alloc(), lib.hwloc_bitmap_free)
     if members:

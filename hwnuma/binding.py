@@ -38,8 +38,8 @@ def apply(topology: Topology, binding: Binding, *, all_threads: bool = False) ->
         if found != binding.cpuset:
             raise BindingError(
                 errno.EINVAL,
-                f"binding to CPUs {binding.cpuset} gave CPUs {found}: the kernel cuts an affinity to the cgroup's CPUs, "
-                "which must have changed since the plan; plan again",
+                f"binding to CPUs {binding.cpuset} gave CPUs {found}: the kernel cuts an affinity to the cgroup's "
+                "CPUs, which must have changed since the plan; plan again",
             )
         _bind_other_threads(topology, binding.cpuset, before, all_threads=all_threads)
     except BaseException:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import ClassVar, TypeVar
 
 from hwnuma.errors import OptionError
@@ -21,17 +22,17 @@ def _mask_of_range(text: str, kind: str) -> int:
     match = _RANGE.fullmatch(text)
     if match is None:
         raise OptionError(f"{text!r} is no {kind} list: write indexes and ranges, such as 0-3,8")
-    first, last, used, group = (None if part is None else int(part) for part in match.groups())
-    assert first is not None
-    last = first if last is None else last
-    if last < first or last > _LARGEST_INDEX or group == 0 or (used is not None and used > (group or 0)):
+    first = int(match[1])
+    last = int(match[2] or first)
+    used, group = int(match[3] or 1), int(match[4] or 1)
+    if last < first or last > _LARGEST_INDEX or group == 0 or used > group:
         raise OptionError(f"the range {text!r} in a {kind} list is reversed, too large or has a wrong stride")
-    if used is None or group is None:
+    if used == group:
         return ((1 << (last - first + 1)) - 1) << first
     return sum(1 << index for index in range(first, last + 1) if (index - first) % group < used)
 
 
-class Bitmap(Set[int]):
+class Bitmap(AbstractSet[int]):
     """What CpuSet and NodeSet share. A bit mask in one Python integer: set algebra is integer algebra."""
 
     __slots__ = ("_mask",)
@@ -152,23 +153,23 @@ class Bitmap(Set[int]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Bitmap):
             return type(self) is type(other) and self._mask == other._mask
-        return isinstance(other, Set) and len(self) == len(other) and all(index in other for index in self)
+        return isinstance(other, AbstractSet) and len(self) == len(other) and all(index in other for index in self)
 
     def _mask_of(self, other: object) -> int | None:
         """The mask of an operand: ours, or a plain set of integers; a CpuSet and a NodeSet do not mix."""
         if isinstance(other, Bitmap):
             return other._mask if type(other) is type(self) else None
-        return type(self)(other)._mask if isinstance(other, Set) else None
+        return type(self)(other)._mask if isinstance(other, AbstractSet) else None
 
     def __and__(self: _BitmapT, other: object) -> _BitmapT:
         mask = self._mask_of(other)
         return NotImplemented if mask is None else self.from_mask(self._mask & mask)
 
-    def __or__(self: _BitmapT, other: object) -> _BitmapT:  # type: ignore[override]
+    def __or__(self: _BitmapT, other: object) -> _BitmapT:
         mask = self._mask_of(other)
         return NotImplemented if mask is None else self.from_mask(self._mask | mask)
 
-    def __xor__(self: _BitmapT, other: object) -> _BitmapT:  # type: ignore[override]
+    def __xor__(self: _BitmapT, other: object) -> _BitmapT:
         mask = self._mask_of(other)
         return NotImplemented if mask is None else self.from_mask(self._mask ^ mask)
 
@@ -176,7 +177,7 @@ class Bitmap(Set[int]):
         mask = self._mask_of(other)
         return NotImplemented if mask is None else self.from_mask(self._mask & ~mask)
 
-    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__  # type: ignore[assignment]
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     def __rsub__(self: _BitmapT, other: object) -> _BitmapT:
         mask = self._mask_of(other)

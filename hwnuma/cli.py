@@ -47,7 +47,9 @@ def _format_option(parser: argparse.ArgumentParser, formats: Sequence[str]) -> N
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="hwnuma", allow_abbrev=False, description="Put every worker process on the CPUs and memory next to its GPU."
+        prog="hwnuma",
+        allow_abbrev=False,
+        description="Put every worker process on the CPUs and memory next to its GPU.",
     )
     parser.add_argument("--version", action="store_true", help="print the versions of hwnuma and libhwloc")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -60,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     plan = command("plan", "Show which rank gets which CPUs, and why", PLAN_OPTIONS)
     _topology_options(plan)
     _format_option(plan, ("table", "json"))
-    execute = command("exec", "Bind this process, then become the command: hwnuma exec [options] [--] COMMAND…", EXEC_OPTIONS)
+    execute = command(
+        "exec", "Bind this process, then become the command: hwnuma exec [options] [--] COMMAND…", EXEC_OPTIONS
+    )
     execute.usage = "hwnuma exec [options] [--] COMMAND…"
     show = command("show", "Draw the machine with its GPUs", GPU_OPTIONS)
     _topology_options(show)
@@ -227,7 +231,7 @@ def _machine(
         with Topology.from_this_system() as topology:
             machine, affinity = topology.machine(), current_affinity(topology)
         if not machine.allowed_cpuset <= affinity:
-            warnings = (f"this process's own affinity is CPUs {affinity}, so of CPUs {machine.allowed_cpuset} no others "
+            warnings = (f"this process's own affinity is CPUs {affinity}: of CPUs {machine.allowed_cpuset}, no others "
                         "are planned",)  # fmt: skip
         machine = machine.narrowed(affinity)
     if parsed.allowed_cpus is not None:

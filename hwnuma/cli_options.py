@@ -92,10 +92,10 @@ def _choices(kind: type[Any]) -> str:
 
 GPU_OPTIONS = (
     Option("--gpus", str, "auto, nvml, nvidia, amd, intel, none, or PCI addresses in rank order", "SPEC", "auto"),
-    Option("--gpu-node", _gpu_nodes, "the NUMA node of GPUs, by index or PCI address: 0=1,0000:07:00.0=3", "GPU=N,…", {}),
+    Option("--gpu-node", _gpu_nodes, "the NUMA nodes of GPUs, by index or PCI address: 0=1,…", "GPU=N,…", {}),
     Option("--nccl-topo", str, "an NCCL topology file that tells the GPUs' nodes (NCCL_TOPO_FILE)", "FILE", ""),
     Option(
-        "--unknown-locality", UnknownLocality, "a GPU of which nothing says where it is: an error, or node 0 as in torch",
+        "--unknown-locality", UnknownLocality, "a GPU of which nothing says where it is: an error, or torch's node 0",
         _choices(UnknownLocality), UnknownLocality.ERROR,
     ),
 )  # fmt: skip
@@ -106,7 +106,9 @@ PLAN_OPTIONS = (
     Option("--ranks", _count, "how many ranks this machine runs (default: one a GPU, or LOCAL_WORLD_SIZE)", "N"),
     Option("--ranks-per-gpu", _count, "how many ranks share a GPU", "N", 1),
     Option("--gpus-per-rank", _count, "how many GPUs a rank drives", "N", 1),
-    Option("--rank-order", RankOrder, "with several ranks a GPU: 0 0 1 1, or 0 1 0 1", _choices(RankOrder), RankOrder.BLOCK),
+    Option(
+        "--rank-order", RankOrder, "with several ranks a GPU: 0 0 1 1, or 0 1 0 1", _choices(RankOrder), RankOrder.BLOCK
+    ),
     Option(
         "--divide-among", DivideAmong, "which GPUs a node is divided among", _choices(DivideAmong), DivideAmong.AUTO
     ),
@@ -118,10 +120,10 @@ PLAN_OPTIONS = (
     Option("--performance-cores", _switch, "on a hybrid CPU, use the fastest kind of core only", default=False),
     Option("--memory", MemoryPolicy, "the memory policy to set", _choices(MemoryPolicy), MemoryPolicy.NONE),
     Option(
-        "--fallback", _fallback, "when a rank cannot be placed: run it unbound, or on the nearest CPUs that are allowed",
+        "--fallback", _fallback, "if a rank cannot be placed: run it unbound, or on the nearest CPUs that are allowed",
         "|".join(_FALLBACKS), frozenset(),
     ),
-    Option("--outer-mask", str, "stay within the affinity inherited from the launcher, or widen it", "keep|reset", "keep"),
+    Option("--outer-mask", str, "stay within the affinity that the launcher set, or widen it", "keep|reset", "keep"),
 )  # fmt: skip
 
 EXEC_OPTIONS = (
@@ -208,7 +210,8 @@ def split_command(arguments: Sequence[str], options: Sequence[Option]) -> tuple[
     while rest and rest[0].startswith("-") and rest[0] != "--":
         word = rest.pop(0)
         if word == "--fallback":
-            own.append(f"--fallback={rest.pop(0) if rest and set(rest[0].split(',')) <= set(_FALLBACKS) else 'unbound'}")
+            named = rest and set(rest[0].split(",")) <= set(_FALLBACKS)
+            own.append(f"--fallback={rest.pop(0) if named else 'unbound'}")
         elif word in with_value and rest:
             own.append(f"{word}={rest.pop(0)}")
         else:

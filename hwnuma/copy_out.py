@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hwnuma._libhwloc import RUNNING_VERSION, check, ffi, lib, new_bitmap, read_bitmap, version_text
@@ -16,7 +16,7 @@ _UNKNOWN_INDEX = (1 << 32) - 1  # HWLOC_UNKNOWN_INDEX
 _MEMORY_ALONE = frozenset({"GPUMemory", "MCDRAM", "HBM", "NVM", "SPM", "CXL-DRAM", "CXL-NVM"})
 
 
-def copy_machine(topology: Any, source: str) -> Machine:  # noqa: ANN401 -- cdata has no static type
+def copy_machine(topology: Any, source: str) -> Machine:
     """Copy all that planning needs out of a loaded topology.
 
     Args:
@@ -43,26 +43,26 @@ def copy_machine(topology: Any, source: str) -> Machine:  # noqa: ANN401 -- cdat
     )
 
 
-def _objects_at(topology: Any, depth: int) -> Iterator[Any]:  # noqa: ANN401
+def _objects_at(topology: Any, depth: int) -> Iterator[Any]:
     for index in range(lib.hwloc_get_nbobjs_by_depth(topology, depth)):
         yield lib.hwloc_get_obj_by_depth(topology, depth, index)
 
 
-def _normal_objects(topology: Any) -> Iterator[Any]:  # noqa: ANN401
+def _normal_objects(topology: Any) -> Iterator[Any]:
     """All objects from the machine down to the PUs. By depth and not by type: cores can be at two depths."""
     for depth in range(lib.hwloc_topology_get_depth(topology)):
         yield from _objects_at(topology, depth)
 
 
-def _cpuset(obj: Any) -> CpuSet:  # noqa: ANN401
+def _cpuset(obj: Any) -> CpuSet:
     return read_bitmap(CpuSet, obj.cpuset)
 
 
-def _os_index(obj: Any) -> int:  # noqa: ANN401
+def _os_index(obj: Any) -> int:
     return -1 if obj.os_index == _UNKNOWN_INDEX else int(obj.os_index)
 
 
-def _text(characters: Any) -> str:  # noqa: ANN401
+def _text(characters: Any) -> str:
     return "" if characters == ffi.NULL else bytes(ffi.string(characters)).decode(errors="replace")
 
 
@@ -71,21 +71,18 @@ def _packages(objects: Iterable[Any]) -> tuple[Package, ...]:
     return tuple(sorted(packages, key=lambda package: (package.os_index, package.cpuset.first)))
 
 
-def _cores(objects: Iterable[Any]) -> tuple[Core, ...]:
+def _cores(objects: Sequence[Any]) -> tuple[Core, ...]:
     """The cores; a PU that no Core object holds is a core of its own (hwloc keeps none where sysfs tells none)."""
     cores = [Core(_os_index(obj), _cpuset(obj)) for obj in objects if obj.type == lib.HWLOC_OBJ_CORE]
+    threads = [Core(_os_index(obj), _cpuset(obj)) for obj in objects if obj.type == lib.HWLOC_OBJ_PU]
     in_cores = union(core.cpuset for core in cores)
-    for obj in objects:
-        if obj.type == lib.HWLOC_OBJ_PU and not _cpuset(obj) <= in_cores:
-            cores.append(Core(_os_index(obj), _cpuset(obj)))
+    cores += [thread for thread in threads if not thread.cpuset <= in_cores]
     return tuple(sorted((core for core in cores if core.cpuset), key=lambda core: core.cpuset.first))
 
 
 def _last_level_caches(objects: Iterable[Any]) -> tuple[Cache, ...]:
     """For each CPU the highest-level data or unified cache over it; the caches come out disjoint."""
-    found = [
-        Cache(int(obj.attr.cache.depth), _cpuset(obj)) for obj in objects if lib.hwnuma_is_data_cache(obj)
-    ]
+    found = [Cache(int(obj.attr.cache.depth), _cpuset(obj)) for obj in objects if lib.hwnuma_is_data_cache(obj)]
     last: list[Cache] = []
     covered = CpuSet()
     for cache in sorted(found, key=lambda cache: -cache.level):
@@ -96,7 +93,7 @@ def _last_level_caches(objects: Iterable[Any]) -> tuple[Cache, ...]:
     return tuple(sorted(last, key=lambda cache: cache.cpuset.first))
 
 
-def _numa_nodes(topology: Any) -> tuple[NumaNode, ...]:  # noqa: ANN401
+def _numa_nodes(topology: Any) -> tuple[NumaNode, ...]:
     """The NUMA nodes, each with the CPUs that belong to it.
 
     libhwloc gives a node without CPUs the cpuset of the CPUs near it. In the kernel a CPU belongs to one node,
@@ -127,13 +124,13 @@ def _numa_nodes(topology: Any) -> tuple[NumaNode, ...]:  # noqa: ANN401
     )
 
 
-def _pci_devices(topology: Any, root: Any) -> tuple[PciDevice, ...]:  # noqa: ANN401
+def _pci_devices(topology: Any, root: Any) -> tuple[PciDevice, ...]:
     devices = (_pci_device(topology, root, obj) for obj in _objects_at(topology, lib.HWLOC_TYPE_DEPTH_PCI_DEVICE))
     # libhwloc's own order follows neither the bus nor the domain.
     return tuple(sorted(devices, key=lambda device: pci_address_key(device.address)))
 
 
-def _pci_device(topology: Any, root: Any, obj: Any) -> PciDevice:  # noqa: ANN401
+def _pci_device(topology: Any, root: Any, obj: Any) -> PciDevice:
     pci = ffi.new("struct hwnuma_pci *")
     lib.hwnuma_get_pci(obj, pci)
     near = lib.hwloc_get_non_io_ancestor_obj(topology, obj)
@@ -151,7 +148,7 @@ def _pci_device(topology: Any, root: Any, obj: Any) -> PciDevice:  # noqa: ANN40
     )
 
 
-def _distances(topology: Any) -> Distances:  # noqa: ANN401
+def _distances(topology: Any) -> Distances:
     number = ffi.new("unsigned *", 1)
     matrix = ffi.new("struct hwloc_distances_s **")
     kind = lib.HWLOC_DISTANCES_KIND_FROM_OS | lib.HWLOC_DISTANCES_KIND_MEANS_LATENCY
@@ -173,7 +170,7 @@ def _distances(topology: Any) -> Distances:  # noqa: ANN401
         lib.hwloc_distances_release(topology, matrix[0])
 
 
-def _cpu_kinds(topology: Any) -> tuple[CpuSet, ...]:  # noqa: ANN401
+def _cpu_kinds(topology: Any) -> tuple[CpuSet, ...]:
     kinds = []
     for index in range(max(0, lib.hwloc_cpukinds_get_nr(topology, 0))):
         bitmap, efficiency = new_bitmap(), ffi.new("int *")

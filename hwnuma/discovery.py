@@ -1,4 +1,4 @@
-"""Find the GPUs that a specification names (``auto``, ``nvml``, ``amd``, addresses, …), and which of them are visible."""
+"""Find the GPUs that a specification names (``auto``, ``amd``, PCI addresses, …), and which of them are visible."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str]:
 
 
 def _nvml_gpus() -> tuple[Gpu, ...]:
-    from hwnuma.nvml import NvmlGpus  # only now: pynvml costs 25 ms, and a machine without NVIDIA GPUs has no use for it
+    # Only now: pynvml costs 25 ms, and a machine without NVIDIA GPUs has no use for it.
+    from hwnuma.nvml import NvmlGpus
 
     found = NvmlGpus().gpus()
     if not found:
@@ -114,7 +115,7 @@ def _at_nodes(gpus: Sequence[Gpu], gpu_nodes: Mapping[str, int] | None) -> tuple
     unknown = stated.keys() - {gpu.index for gpu in gpus} - {gpu.pci_address for gpu in gpus}
     if unknown:
         there = ", ".join(f"{gpu.index} ({gpu.pci_address})" for gpu in gpus)
-        raise OptionError(f"a NUMA node is stated for GPU {min(map(str, unknown))}, which is not there: there are {there}")
+        raise OptionError(f"a NUMA node is stated for GPU {min(map(str, unknown))}, but the GPUs are {there}")
     return tuple(
         replace(gpu, numa_node=stated.get(gpu.pci_address or "", stated.get(gpu.index, gpu.numa_node))) for gpu in gpus
     )

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hwnuma.binding import apply, current_affinity
@@ -53,9 +54,7 @@ def plan(
         GpuError: the source of GPUs does not work.
     """
     listed = gpus if isinstance(gpus, Sequence) else gpus.gpus()
-    return make_plan(
-        machine, listed, NumaOptions.of(options), ranks=ranks, all_gpus=all_gpus, nccl_nodes=nccl_nodes
-    )
+    return make_plan(machine, listed, NumaOptions.of(options), ranks=ranks, all_gpus=all_gpus, nccl_nodes=nccl_nodes)
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def plan_rank(machine: Machine, job: Job, rank: LocalRank) -> tuple[Binding, tup
         return replace(binding, local_rank=rank.rank), (*rank.warnings, *warnings)
     if not found.visible and size is None:
         raise LocalRankError(
-            "without GPUs, the number of ranks on this machine has to be known: say it with --ranks N or LOCAL_WORLD_SIZE"
+            "without GPUs, the number of ranks on this machine has to be known: say --ranks N, or set LOCAL_WORLD_SIZE"
         )
     planned = plan_job(machine, replace(job, ranks=size), found)
     if rank.rank >= len(planned):
@@ -164,7 +163,7 @@ def _plan_alone(machine: Machine, job: Job, found: FoundGpus, size: int | None) 
 
 
 def bind(
-    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,  # noqa: ANN401 -- torch's NumaOptions too
+    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
     *,
     local_rank: int | None = None,
     ranks: int | None = None,
@@ -249,12 +248,12 @@ def resolve_command(command: Sequence[str]) -> str:
     found = shutil.which(name)
     if found is not None:
         return found
-    there = [name] if os.sep in name else [os.path.join(folder, name) for folder in os.get_exec_path()]
-    if any(os.path.exists(path) for path in there):
+    there = [Path(name)] if os.sep in name else [Path(folder, name) for folder in os.get_exec_path()]
+    if any(path.exists() for path in there):
         raise PermissionError(f"{name} is not an executable file: check its permissions")
     raise FileNotFoundError(f"{name}: command not found")
 
 
 def become(program: str, command: Sequence[str]) -> NoReturn:
     """Replace this process by the command; the process id, the CPU affinity and the memory policy stay."""
-    os.execv(program, list(command))
+    os.execv(program, list(command))  # noqa: S606 -- to become the command, with no shell between, is the purpose

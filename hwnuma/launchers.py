@@ -1,4 +1,4 @@
-"""Which local rank this process is, from what launchers put into the environment. Pure: the environment is an argument."""
+"""Which local rank this process is, from what launchers put into the environment (an argument here)."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def local_rank_of(environment: Mapping[str, str]) -> LocalRank:
     if not told:
         raise LocalRankError(
             "this process's local rank is not known: none of "
-            f"{', '.join(variables.rank for variables in VARIABLES)} is set; start it with a launcher that sets one, or "
-            "say it with --local-rank N (local_rank=N)"
+            f"{', '.join(variables.rank for variables in VARIABLES)} is set; start it with a launcher that sets one, "
+            "or say it with --local-rank N (local_rank=N)"
         )
     best = told[0]
     rank = _number(environment, best.rank)

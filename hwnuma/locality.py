@@ -1,7 +1,7 @@
 """Where a GPU is: from its place in the topology, and other sources, to one NUMA node that has CPUs.
 
-The PCI device's first ancestor that is no I/O object is not "the node": it can be part of one (MI250X: an L3), one, several
-(a Package of SNC nodes), all (numa_node is -1) or none (a restricted cpuset). In this order:
+The PCI device's first ancestor that is no I/O object is not "the node": it can be part of one (MI250X: an L3), one,
+several (a Package of SNC nodes), all (numa_node is -1) or none (a restricted cpuset). In this order:
 
 1. ``given``: somebody states the node (`Gpu.numa_node`, ``--gpu-node``).
 2. ``hwloc``: the ancestor lies within one node that has CPUs.
@@ -62,9 +62,7 @@ def locate(
     return found
 
 
-def _deal(
-    machine: Machine, locality: Locality, turns: Counter[NodeSet], spare_turns: Counter[NodeSet]
-) -> Locality:
+def _deal(machine: Machine, locality: Locality, turns: Counter[NodeSet], spare_turns: Counter[NodeSet]) -> Locality:
     """Pick the next of several equally near nodes; one with nothing to use gives way to the next that has.
 
     The turns go round all of the nodes, so a GPU whose node has CPUs to use keeps it whatever other nodes lose.
@@ -80,14 +78,19 @@ def _deal(
     return Locality((picked,), locality.source)
 
 
-def _candidates(
+def _candidates(  # noqa: PLR0911 -- the order of sources reads as one list
     machine: Machine, gpu: Gpu, nccl_nodes: Mapping[str, int], unknown: UnknownLocality
 ) -> Locality:
     if gpu.numa_node is not None:
         return _given(machine, gpu, gpu.numa_node)
     device = machine.pci_device(gpu.pci_address) if gpu.pci_address else None
     near = _nodes_near(machine, device) if device else ()
-    if device is not None and not device.is_near_root and device.near_cpuset.isdisjoint(machine.cpuset) and device.near_cpuset:
+    if (
+        device is not None
+        and not device.is_near_root
+        and device.near_cpuset.isdisjoint(machine.cpuset)
+        and device.near_cpuset
+    ):
         return Locality(error=_absent(machine, gpu, device))
     if len(near) == 1:
         return Locality(near, "hwloc")
@@ -164,8 +167,8 @@ def _given(machine: Machine, gpu: Gpu, number: int) -> Locality:
 
 def _absent(machine: Machine, gpu: Gpu, device: PciDevice) -> NoAllowedCpusError:
     return NoAllowedCpusError(
-        f"{gpu} is near CPUs {device.near_cpuset}, and none of them is online or allowed in {machine.source}, which has "
-        f"CPUs {machine.allowed_cpuset}: ask the scheduler for CPUs near the GPU, or use --fallback nearest"
+        f"{gpu} is near CPUs {device.near_cpuset}, and none of them is online or allowed in {machine.source}, which "
+        f"has CPUs {machine.allowed_cpuset}: ask the scheduler for CPUs near the GPU, or use --fallback nearest"
     )
 
 

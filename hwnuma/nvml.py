@@ -44,7 +44,7 @@ _FIRST_MASK_WORDS, _LAST_MASK_WORDS = 16, 1024
 _WITHOUT_NVML = "or name the GPUs by PCI address, which needs no driver"
 
 _ADVICE = {
-    _NO_PERMISSION: "give this process the /dev/nvidia* device nodes (a container: start it with GPUs, such as --gpus all)",
+    _NO_PERMISSION: "give this process the /dev/nvidia* device nodes (a container: start it with GPUs: --gpus all)",
     _DRIVER_NOT_LOADED: f"load the kernel module (modprobe nvidia), {_WITHOUT_NVML}",
     _LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 belongs to the NVIDIA driver: install it (a container: start it with GPUs, "
     f"such as --gpus all), {_WITHOUT_NVML}",
@@ -52,7 +52,7 @@ _ADVICE = {
     _GPU_IS_LOST: "it fell off the bus (see Xid in the kernel's log): reset it or reboot; to go on with the others, "
     "name them by PCI address",
     _RESET_REQUIRED: "reset it (nvidia-smi --gpu-reset) or reboot; to go on with the others, name them by PCI address",
-    _VERSION_MISMATCH: "the driver's library and its kernel module are of different versions, as after an update: reboot, "
+    _VERSION_MISMATCH: "the driver's library and its kernel module differ in version, as after an update: reboot, "
     f"or unload and load the nvidia modules, {_WITHOUT_NVML}",
 }
 _GENERAL_ADVICE = f"see what nvidia-smi says and the kernel's log, {_WITHOUT_NVML}"

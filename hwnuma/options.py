@@ -153,8 +153,7 @@ class NumaOptions:
         """Turn values into enumeration members, and refuse what makes no sense."""
         for name, kind in _CHOICES.items():
             object.__setattr__(self, name, kind(getattr(self, name)))
-        if not isinstance(self.reserved_cpus, CpuSet):
-            object.__setattr__(self, "reserved_cpus", CpuSet(self.reserved_cpus))
+        object.__setattr__(self, "reserved_cpus", CpuSet(self.reserved_cpus))
         for name, least in (("ranks_per_gpu", 1), ("gpus_per_rank", 1), ("threads_per_core", 1), ("minimum_cores", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -163,7 +162,7 @@ class NumaOptions:
             raise OptionError("ranks_per_gpu and gpus_per_rank cannot both be above 1")
 
     @classmethod
-    def of(cls, given: Any) -> NumaOptions:  # noqa: ANN401 -- torch's own object is taken without importing torch
+    def of(cls, given: Any) -> NumaOptions:
         """Take options in any form that a caller may have.
 
         Args:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from hwnuma.bitmap import CpuSet, NodeSet, union
 from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, OptionError, PlanError
@@ -167,10 +168,10 @@ def _gpu_claims(
         order += [(gpu, [-1]) for gpu in _hidden_gpus(gpus, all_gpus)]
         order = [(gpu, ranks + [-1] * (options.ranks_per_gpu - len(ranks))) for gpu, ranks in order]
         order.sort(key=lambda entry: entry[0].index)
-    found = locate(machine, [gpu for gpu, _ in order], nccl_nodes=nccl_nodes, unknown=options.unknown_locality)
+    localities = locate(machine, [gpu for gpu, _ in order], nccl_nodes=nccl_nodes, unknown=options.unknown_locality)
     return [
         _Claim(rank, number, locality, error=locality.error, subject=str(gpu))
-        for number, ((gpu, ranks), locality) in enumerate(zip(order, found, strict=True))
+        for number, ((gpu, ranks), locality) in enumerate(zip(order, localities, strict=True))
         for rank in ranks
     ]
 
@@ -289,10 +290,9 @@ def _share_cores(machine: Machine, node: NumaNode, ranks_by_gpu: Sequence[int]) 
     cores = [core.cpuset for core in machine.cores_within(node.cpuset & machine.allowed_cpuset)]
     if len(cores) < sum(ranks_by_gpu):
         raise NotEnoughCoresError(
-            f"NUMA node {node.os_index} has {_count(len(cores), 'core')} to use (CPUs "
-            f"{node.cpuset & machine.allowed_cpuset}), and {len(ranks_by_gpu)} GPUs with "
-            f"{_count(sum(ranks_by_gpu), 'rank')} want cores of their own: use mode node or core-complex, which share, "
-            "or start fewer ranks"
+            f"NUMA node {node.os_index} has {len(cores)} cores to use (CPUs {node.cpuset & machine.allowed_cpuset}), "
+            f"and {sum(ranks_by_gpu)} GPUs or ranks that want cores of their own: use mode node or core-complex, which "
+            "share, or start fewer ranks"
         )
     if len(set(ranks_by_gpu)) > 1:
         return [union(part) for part in _slices(cores, sum(ranks_by_gpu))]
@@ -304,11 +304,7 @@ def _slices(cores: Sequence[CpuSet], number: int) -> list[Sequence[CpuSet]]:
     """Cut into contiguous slices; the remainder goes one each to the first ones."""
     width, remainder = divmod(len(cores), number)
     starts = [place * width + min(place, remainder) for place in range(number + 1)]
-    return [cores[start:end] for start, end in zip(starts, starts[1:], strict=False)]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    return [cores[start:end] for start, end in pairwise(starts)]
 
 
 def _share_caches(machine: Machine, node: NumaNode, ranks_by_gpu: Sequence[int]) -> Sequence[CpuSet]:
@@ -419,7 +415,7 @@ def _warnings(machine: Machine, plan: Plan) -> Iterable[str]:
         cached = union(cache.cpuset for cache in machine.last_level_caches)
         bare = union(binding.cpuset for binding in placed) - cached
         if bare:
-            yield f"the topology tells of no cache over CPUs {bare}: all of a node's such CPUs count as one core complex"
+            yield f"the topology tells of no cache over CPUs {bare}: of each node they count as one core complex"
         if not plan.is_disjoint:
             yield "there are fewer last-level caches than GPUs on a node, so some ranks share one"
     sizes = {binding.cores for binding in placed}
@@ -427,6 +423,7 @@ def _warnings(machine: Machine, plan: Plan) -> Iterable[str]:
         yield f"the ranks' shares are uneven: from {min(sizes)} to {max(sizes)} cores"
     spread = [str(binding.local_rank) for binding in placed if "spread" in binding.locality]
     if spread:
-        yield f"several nodes are equally near to the GPUs of ranks {', '.join(spread)}: they are dealt out by GPU index"
+        ranks = ", ".join(spread)
+        yield f"several nodes are equally near to the GPUs of ranks {ranks}: they are dealt out by GPU index"
     if plan.options.performance_cores_only and not machine.cpu_kinds:
         yield "the topology does not tell kinds of cores apart: all count as performance cores"

@@ -119,9 +119,7 @@ def machine_as_text(machine: Machine, gpus: Sequence[Gpu] = (), localities: Sequ
     return "\n".join(lines)
 
 
-def _node_lines(
-    machine: Machine, node: NumaNode, gpus: Sequence[Gpu], localities: Sequence[Locality]
-) -> Iterator[str]:
+def _node_lines(machine: Machine, node: NumaNode, gpus: Sequence[Gpu], localities: Sequence[Locality]) -> Iterator[str]:
     memory = f"{node.memory / 2**30:.0f} GiB" if node.memory else "memory unknown"
     kind = f" {node.subtype}" if node.subtype else ""
     if not node.cpuset:

@@ -19,7 +19,7 @@ from hwnuma.machine import Machine
 _UNWANTED_COMPONENTS = ("cuda", "nvml", "opencl", "gl", "rsmi", "levelzero", "pci", "x86")
 
 
-def _new_handle() -> Any:  # noqa: ANN401 -- cdata has no static type
+def _new_handle() -> Any:
     """Make a topology that is configured but not loaded."""
     box = ffi.new("hwloc_topology_t *")
     check(lib.hwloc_topology_init(box), "hwloc_topology_init")
@@ -36,9 +36,7 @@ def _new_handle() -> Any:  # noqa: ANN401 -- cdata has no static type
         )
         for component in _UNWANTED_COMPONENTS:
             # One that this libhwloc was built without is refused, and that is as good.
-            lib.hwloc_topology_set_components(
-                handle, lib.HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, component.encode()
-            )
+            lib.hwloc_topology_set_components(handle, lib.HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, component.encode())
     except BaseException:
         lib.hwloc_topology_destroy(handle)
         raise
@@ -52,7 +50,7 @@ class Topology:
     disallowed CPUs are kept, and no component of libhwloc that could wake a GPU takes part.
     """
 
-    def __init__(self, handle: Any, source: str) -> None:  # noqa: ANN401 -- cdata has no static type
+    def __init__(self, handle: Any, source: str) -> None:
         """Take over a configured handle and load it; use the ``from_…`` constructors instead."""
         self._handle: Any = None
         self._machine: Machine | None = None
@@ -237,12 +235,12 @@ class Topology:
             f"hwloc_set_cpubind to CPUs {cpuset or 'none'}",
         )
 
-    def _open_handle(self) -> Any:  # noqa: ANN401 -- cdata has no static type
+    def _open_handle(self) -> Any:
         if self._handle is None:
-            raise ClosedTopologyError(f"the topology of {self._source} is closed: take its machine() before you close it")
+            raise ClosedTopologyError(f"the topology of {self._source} is closed: take its machine() before closing it")
         return self._handle
 
-    def _handle_to_bind(self) -> Any:  # noqa: ANN401 -- cdata has no static type
+    def _handle_to_bind(self) -> Any:
         """The handle, if libhwloc would really bind: on a foreign topology it returns 0 and does nothing."""
         handle = self._open_handle()
         if not lib.hwloc_topology_is_thissystem(handle):

@@ -11,6 +11,9 @@ from xml.etree import ElementTree
 
 from hwnuma.errors import TopologyFileError
 
+# libhwloc 2.10 was the first of the 2.x to read the format of hwloc 3.
+_FIRST_TO_READ_3 = 0x00020A00
+
 _HEADER = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE topology SYSTEM "{dtd}">\n'
 
 
@@ -47,8 +50,7 @@ def _check_version(version: str, name: str, hwloc_version: int) -> None:
     if match is None:
         raise TopologyFileError(f"{name} has the version {version!r}, which is none of hwloc's")
     major = int(match[1])
-    # libhwloc 2.10 was the first of the 2.x to read the format of hwloc 3.
-    readable = 3 if hwloc_version >= 0x00020A00 else 2
+    readable = 3 if hwloc_version >= _FIRST_TO_READ_3 else 2
     if major > readable:
         needed = "2.10 or later" if major == 3 else f"{major}.0 or later"  # noqa: PLR2004 -- hwloc 3's format
         raise TopologyFileError(

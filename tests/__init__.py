@@ -1,0 +1,1 @@
+"""hwnuma's tests: one file a module; real kernels in vm/, real launchers in launchers/."""

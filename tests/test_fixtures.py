@@ -339,6 +339,14 @@ def _sample() -> sysfs.SysfsMachine:
     )
 
 
+@pytest.fixture(scope="module")
+def sample_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's tree, written once; tests only read it."""
+    root = tmp_path_factory.mktemp("sysfs")
+    sysfs.write(_sample(), root)
+    return root
+
+
 @pytest.mark.parametrize(
     ("file", "content"),
     [
@@ -372,16 +380,14 @@ def _sample() -> sysfs.SysfsMachine:
         ("../fs/cgroup/job/cpuset.mems.effective", "0-2"),
     ],
 )
-def test_sysfs_file(tmp_path: Path, file: str, content: str) -> None:
+def test_sysfs_file(sample_tree: Path, file: str, content: str) -> None:
     """A file of the tree holds what the kernel would write there for such a machine."""
-    sysfs.write(_sample(), tmp_path)
-    assert (tmp_path / "sys/devices" / file).resolve().read_text(encoding="ascii") == f"{content}\n"
+    assert (sample_tree / "sys/devices" / file).resolve().read_text(encoding="ascii") == f"{content}\n"
 
 
-def test_offline_cpu_has_no_topology(tmp_path: Path) -> None:
+def test_offline_cpu_has_no_topology(sample_tree: Path) -> None:
     """As in the kernel, an offline CPU has a folder, but neither topology nor caches in it."""
-    sysfs.write(_sample(), tmp_path)
-    assert [path.name for path in (tmp_path / "sys/devices/system/cpu/cpu7").iterdir()] == ["online"]
+    assert [path.name for path in (sample_tree / "sys/devices/system/cpu/cpu7").iterdir()] == ["online"]
 
 
 def test_masks_are_as_wide_as_the_machine(tmp_path: Path) -> None:

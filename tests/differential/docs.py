@@ -53,7 +53,14 @@ def _rows(entries: list[Entry], comparison: Comparison, fixture_names: frozenset
     for entry in entries:
         torch = "answers" if entry.torch == "answers" else f"`{entry.torch.strip()} …`" if entry.torch else "raises"
         hwnuma = "places the rank" if entry.hwnuma == "places" else f"`{entry.hwnuma}`"
-        cells = [entry.name, ", ".join(entry.modes), torch, hwnuma, entry.reason, _seen(entry, comparison, fixture_names)]
+        cells = [
+            entry.name,
+            ", ".join(entry.modes),
+            torch,
+            hwnuma,
+            entry.reason,
+            _seen(entry, comparison, fixture_names),
+        ]
         rows.append("| " + " | ".join(" ".join(cell.split()) for cell in cells) + " |")
     return rows
 

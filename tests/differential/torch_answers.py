@@ -22,7 +22,7 @@ _NAMESPACES = (
 
 
 def _memory_folder() -> str | None:
-    folder = "/dev/shm"  # noqa: S108 -- the folder made in it has a random name
+    folder = "/dev/shm"
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
@@ -30,7 +30,7 @@ def _way_to_mount(holder: Path) -> list[str] | None:
     """The command that makes a mount namespace in which /sys can be covered; None if there is none."""
     for namespace in _NAMESPACES:
         try:
-            tried = subprocess.run(  # noqa: S603
+            tried = subprocess.run(
                 [*namespace, "mount", "--bind", str(holder), "/sys"], capture_output=True, check=False
             )
         except FileNotFoundError:
@@ -59,15 +59,13 @@ def ask_torch(machines: Sequence[Compared]) -> dict[str, Any]:
                 root.mkdir()
                 sysfs.write(compared.sysfs, root)
             cuts = sorted({str(cut) for cut in compared.cuts().values()})
-            request.append(
-                {"name": compared.name, "root": str(root), "gpus": list(compared.addresses), "cuts": cuts}
-            )
+            request.append({"name": compared.name, "root": str(root), "gpus": list(compared.addresses), "cuts": cuts})
         tools = base / "tools"
         tools.mkdir()
         (tools / "numactl").write_text("#!/bin/sh\nexit 1\n", encoding="ascii")
         (tools / "numactl").chmod(0o755)
         namespace = _way_to_mount(holder)
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [
                 *(namespace or []), sys.executable, "-m", "tests.differential.torch_process",
                 "intercept" if namespace is None else "mount", str(holder),

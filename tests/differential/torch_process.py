@@ -24,23 +24,21 @@ from typing import Any
 Answer = dict[str, str]
 
 
-def _ask(binding: Any, options: Any, gpu: int) -> Answer:  # noqa: ANN401 -- torch has no types here
+def _ask(binding: Any, options: Any, gpu: int) -> Answer:
     try:
-        cpus = binding._get_validated_logical_cpus_to_bind_to(gpu_index=gpu, numa_options=options)  # noqa: SLF001
+        cpus = binding._get_validated_logical_cpus_to_bind_to(gpu_index=gpu, numa_options=options)
     except Exception as error:  # noqa: BLE001 -- whatever torch raises is its answer
         return {"error": type(error).__name__, "message": str(error).replace("\n", " ")}
-    return {"cpus": binding._get_ranges_str_from_ints(cpus)}  # noqa: SLF001
+    return {"cpus": binding._get_ranges_str_from_ints(cpus)}
 
 
-def _supply(torch: Any, gpus: list[str], allowed: set[int]) -> None:  # noqa: ANN401
+def _supply(torch: Any, gpus: list[str], allowed: set[int]) -> None:
     """Answer what torch asks CUDA and the kernel for."""
     properties = []
     for address in gpus:
         domain, bus, device = address.split(".")[0].split(":")
         properties.append(
-            types.SimpleNamespace(
-                pci_domain_id=int(domain, 16), pci_bus_id=int(bus, 16), pci_device_id=int(device, 16)
-            )
+            types.SimpleNamespace(pci_domain_id=int(domain, 16), pci_bus_id=int(bus, 16), pci_device_id=int(device, 16))
         )
     torch.cuda.is_available = lambda: True
     torch.cuda.device_count = lambda: len(properties)
@@ -50,7 +48,7 @@ def _supply(torch: Any, gpus: list[str], allowed: set[int]) -> None:  # noqa: AN
 
 def _mount(holder: Path) -> None:
     """Put a folder over /sys; only this process's mount namespace sees it."""
-    subprocess.run(["mount", "--bind", str(holder), "/sys"], check=True)  # noqa: S603, S607
+    subprocess.run(["mount", "--bind", str(holder), "/sys"], check=True)
 
 
 def _intercept() -> None:
@@ -58,7 +56,7 @@ def _intercept() -> None:
     holder = sys.argv[2]
     opened, listed = builtins.open, os.listdir
 
-    def path_of(path: Any) -> Any:  # noqa: ANN401
+    def path_of(path: Any) -> Any:
         return holder + path[4:] if isinstance(path, str) and path.startswith("/sys/") else path
 
     builtins.open = lambda path, *rest, **named: opened(path_of(path), *rest, **named)  # type: ignore[assignment]
@@ -91,7 +89,7 @@ def main() -> None:
         _show(holder, machine["root"])
         answers[machine["name"]] = of_machine = {}
         for cut in machine["cuts"]:
-            _supply(torch, machine["gpus"], binding._get_set_of_int_from_ranges_str(cut))  # noqa: SLF001
+            _supply(torch, machine["gpus"], binding._get_set_of_int_from_ranges_str(cut))
             of_machine[cut] = {
                 mode.value: [_ask(binding, NumaOptions(mode), gpu) for gpu in range(len(machine["gpus"]))]
                 for mode in AffinityMode
