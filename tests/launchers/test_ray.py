@@ -139,3 +139,29 @@ def _tell(number: int) -> tuple[list[int], int, str]:
     import ray
 
     return ray.get_gpu_ids(), number, allowed_cpus()
+
+
+@pytest.mark.usefixtures("ray")
+def test_ray_train_takes_a_bound_loop(tmp_path: Path) -> None:
+    """`train_loop_per_worker=bound(loop)`: two workers on distinct CPUs, and the loop still gets its configuration."""
+    for name in ("pyarrow", "pandas", "pydantic"):  # what ray[train] brings
+        require_module(name)
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    from hwnuma.integrations.ray import bound
+
+    trainer = DataParallelTrainer(
+        bound(_loop, "exclusive", gpus=two_gpus()),
+        train_loop_config={"folder": str(tmp_path)},
+        scaling_config=ScalingConfig(num_workers=2, use_gpu=True, resources_per_worker={"CPU": 0.5, "GPU": 1}),
+        run_config=RunConfig(storage_path=str(tmp_path / "runs")),
+    )
+    assert trainer.fit().error is None
+    assert [(tmp_path / f"{device}.cpus").read_text() for device in range(2)] == expected("exclusive")
+
+
+def _loop(configuration: dict[str, str]) -> None:
+    import ray
+
+    (Path(configuration["folder"]) / f"{ray.get_gpu_ids()[0]}.cpus").write_text(allowed_cpus())
