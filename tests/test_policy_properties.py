@@ -134,7 +134,7 @@ def _check_core_complex(machine: Machine, plan: Plan) -> None:
 
 
 def _check_modes_nest(plans: dict[AffinityMode, Plan]) -> None:
-    """exclusive and core-complex lie within node, node within socket; what node places, socket places."""
+    """Both exclusive and core-complex lie within node, and node within socket; what node places, socket places."""
     for rank, node in enumerate(plans[AffinityMode.NODE]):
         if node.error is None:
             assert plans[AffinityMode.SOCKET][rank].error is None
