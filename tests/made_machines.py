@@ -166,7 +166,7 @@ def _with_gpus(random: Random, machine: Machine) -> Made:
             gpus.append(Gpu(index, devices[-1].address))
             continue
         near = _near(random, machine, style)
-        address = f"{random.choice((0, 0, 0x10000)):04x}:{len(devices) + 1:02x}:00.0"
+        address = f"{random.choice((0, 0, 0x35)):04x}:{len(devices) + 1:02x}:00.0"
         nodes = NodeSet(node.os_index for node in machine.numa_nodes if near and not node.near_cpuset.isdisjoint(near))
         devices.append(
             PciDevice(
