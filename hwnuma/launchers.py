@@ -11,20 +11,31 @@ from hwnuma.errors import LocalRankError
 
 @dataclass(frozen=True, slots=True)
 class LauncherVariables:
-    """The variables in which one launcher tells the local rank, and the number of ranks on this machine."""
+    """The variables in which one launcher tells the local rank, and the number of ranks on this machine.
+
+    `other_size` is what a launcher of the same family calls the size; it counts only next to a local rank.
+    """
 
     launcher: str
     rank: str
     size: str = ""
+    other_size: str = ""
+
+    def size_in(self, environment: Mapping[str, str]) -> str:
+        """The name of the variable that tells the size in an environment."""
+        if self.other_size and environment.get(self.size, "") == "" and environment.get(self.rank, "") != "":
+            return self.other_size
+        return self.size
 
 
 # In the order in which they are believed: what is said to hwnuma itself first, then the innermost launcher that
 # starts the workers, then what an outer one may have left in the environment. Sources: torchrun
-# (torch/distributed/elastic/agent/server/local_elastic_agent.py), the manual pages mpirun(1) of Open MPI, MPICH's Hydra
-# and Intel MPI, MVAPICH2's user guide, PALS' mpiexec(1), flux-run(1), srun(1), and IBM Spectrum MPI's jsrun.
+# (torch/distributed/elastic/agent/server/local_elastic_agent.py) and DeepSpeed (deepspeed/launcher/launch.py, which calls
+# the size LOCAL_SIZE), the manual pages mpirun(1) of Open MPI, MPICH's Hydra and Intel MPI, MVAPICH2's user guide, PALS'
+# mpiexec(1), flux-run(1), srun(1), and IBM Spectrum MPI's jsrun.
 VARIABLES = (
     LauncherVariables("hwnuma", "HWNUMA_LOCAL_RANK", "HWNUMA_LOCAL_WORLD_SIZE"),
-    LauncherVariables("torchrun and its like", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    LauncherVariables("torchrun and its like", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
     LauncherVariables("Open MPI", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     LauncherVariables("MPICH and Intel MPI", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     LauncherVariables("PMI", "PMI_LOCAL_RANK", "PMI_LOCAL_SIZE"),
@@ -73,7 +84,7 @@ def local_rank_of(environment: Mapping[str, str]) -> LocalRank:
     rank = _number(environment, best.rank)
     size = local_size_of(environment, best)
     if size is not None and rank >= size:
-        raise LocalRankError(f"{best.rank}={rank}, but {best.size}={size}: ranks run from 0 to {size - 1}")
+        raise LocalRankError(f"{best.rank}={rank}, but {best.size_in(environment)}={size}: ranks run from 0 to {size - 1}")
     return LocalRank(rank, size, best.rank, tuple(_contradictions(environment, best, rank, told[1:])))
 
 
@@ -85,15 +96,16 @@ def local_world_size(environment: Mapping[str, str]) -> int | None:
 
 def local_size_of(environment: Mapping[str, str], variables: LauncherVariables) -> int | None:
     """How many local ranks one launcher says there are; None if it does not say, or not for this machine alone."""
-    text = environment.get(variables.size, "") if variables.size else ""
+    name = variables.size_in(environment)
+    text = environment.get(name, "")
     if variables.launcher == "Slurm":
         # "4(x2),3": tasks of each node in turn. Which of them this is, SLURM_NODEID tells.
         return _slurm_size(text, environment.get("SLURM_NODEID", "0"))
     if text == "":
         return None
-    size = _number(environment, variables.size)
+    size = _number(environment, name)
     if size < 1:
-        raise LocalRankError(f"{variables.size}={size} makes no sense: a machine runs at least one rank")
+        raise LocalRankError(f"{name}={size} makes no sense: a machine runs at least one rank")
     return size
 
 
