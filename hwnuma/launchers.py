@@ -30,9 +30,9 @@ class LauncherVariables:
 
 # In the order in which they are believed: what is said to hwnuma itself first, then the innermost launcher that
 # starts the workers, then what an outer one may have left in the environment. Sources: torchrun
-# (torch/distributed/elastic/agent/server/local_elastic_agent.py) and DeepSpeed (deepspeed/launcher/launch.py, which calls
-# the size LOCAL_SIZE), the manual pages mpirun(1) of Open MPI, MPICH's Hydra and Intel MPI, MVAPICH2's user guide, PALS'
-# mpiexec(1), flux-run(1), srun(1), and IBM Spectrum MPI's jsrun.
+# (torch/distributed/elastic/agent/server/local_elastic_agent.py), DeepSpeed (deepspeed/launcher/launch.py, where the
+# size is LOCAL_SIZE), the manual pages mpirun(1) of Open MPI, MPICH's Hydra and Intel MPI, MVAPICH2's user guide,
+# PALS' mpiexec(1), flux-run(1), srun(1), and IBM Spectrum MPI's jsrun.
 VARIABLES = (
     LauncherVariables("hwnuma", "HWNUMA_LOCAL_RANK", "HWNUMA_LOCAL_WORLD_SIZE"),
     LauncherVariables("torchrun and its like", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
@@ -84,7 +84,8 @@ def local_rank_of(environment: Mapping[str, str]) -> LocalRank:
     rank = _number(environment, best.rank)
     size = local_size_of(environment, best)
     if size is not None and rank >= size:
-        raise LocalRankError(f"{best.rank}={rank}, but {best.size_in(environment)}={size}: ranks run from 0 to {size - 1}")
+        told_by = best.size_in(environment)
+        raise LocalRankError(f"{best.rank}={rank}, but {told_by}={size}: ranks run from 0 to {size - 1}")
     return LocalRank(rank, size, best.rank, tuple(_contradictions(environment, best, rank, told[1:])))
 
 
