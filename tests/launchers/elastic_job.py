@@ -25,6 +25,7 @@ from hwnuma.integrations.logs_specs import HwnumaLogsSpecs
 from hwnuma.integrations.torch import Bound, bind_and_call
 
 RANKS = 2
+WORKER = Path(__file__).with_name("worker.py")
 
 
 def allowed_cpus() -> str:
@@ -78,6 +79,15 @@ def spawned() -> list[Any]:
         return [json.loads((Path(folder) / str(rank)).read_text()) for rank in range(RANKS)]
 
 
+def executed() -> list[Any]:
+    """Run two workers that are commands, planned in the launcher by options of its own."""
+    logs_specs = HwnumaLogsSpecs(options="exclusive")
+    with TemporaryDirectory() as folder:
+        command = ("exec", "--", sys.executable, str(WORKER), folder)
+        launch("hwnuma", "spawn", *command, logs_specs=logs_specs)
+        return [json.loads((Path(folder) / f"{rank}-0.json").read_text()) for rank in range(RANKS)]
+
+
 def main() -> None:
     """Launch in every way, and print what came back."""
     options = NumaOptions(affinity_mode=AffinityMode.EXCLUSIVE)
@@ -86,6 +96,7 @@ def main() -> None:
         "fork": launch(Bound(fail_first), "fork", "a word", max_restarts=1),
         "forkserver": launch(bind_and_call, "forkserver", tell, "a word", logs_specs=HwnumaLogsSpecs()),
         "torch.multiprocessing": dict(enumerate(spawned())),
+        "command": dict(enumerate(executed())),
     }
     print(json.dumps(told))
 
