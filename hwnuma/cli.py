@@ -17,6 +17,7 @@ from hwnuma.bitmap import CpuSet
 from hwnuma.cli_options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS, Option, add_options, job_of, read, split_command
 from hwnuma.discovery import FoundGpus
 from hwnuma.errors import BindingError, GpuError, HwnumaError, OptionError, PlanError
+from hwnuma.formats import FORMATS, plan_as
 from hwnuma.launch import Job, become, bind_job, plan_job, resolve_command
 from hwnuma.locality import Locality, locate
 from hwnuma.machine import Machine
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = command("plan", "Show which rank gets which CPUs, and why", PLAN_OPTIONS)
     _topology_options(plan)
-    _format_option(plan, ("table", "json"))
+    _format_option(plan, ("table", "json", *FORMATS))
     execute = command(
         "exec", "Bind this process, then become the command: hwnuma exec [options] [--] COMMAND…", EXEC_OPTIONS
     )
@@ -141,7 +142,13 @@ def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     job = job_of(read(PLAN_OPTIONS, parsed, environment), environment)
     plan = plan_job(machine, job)
     plan = replace(plan, warnings=(*warnings, *plan.warnings))
-    print(json.dumps(plan_as_data(plan), indent=2) if parsed.format == "json" else plan_as_text(plan))
+    if parsed.format in FORMATS:
+        text = plan_as(plan, parsed.format)
+        for warning in plan.warnings:  # beside what another program is to read
+            print(f"hwnuma plan: warning: {warning}", file=sys.stderr)
+    else:
+        text = json.dumps(plan_as_data(plan), indent=2) if parsed.format == "json" else plan_as_text(plan)
+    print(text)
     return RANK_NOT_PLACED if plan.errors else DONE
 
 

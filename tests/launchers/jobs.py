@@ -22,7 +22,7 @@ from hwnuma.topology import Topology
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
 from tests.require import require
 
-LIMIT = 120.0  # seconds for a whole job: this machine's cores may be busy with other things
+LIMIT = 240.0  # seconds for a whole job, only so that nothing hangs: the cores may be busy with other things
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 WORKER = Path(__file__).with_name("worker.py")
 _RANK_VARIABLES = {name for each in VARIABLES for name in (each.rank, each.size)} | {"RANK", "WORLD_SIZE"}

@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-LIMIT = 60.0  # seconds to wait for anything
+LIMIT = 120.0  # seconds to wait for anything
 RANK = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 ATTEMPT = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
