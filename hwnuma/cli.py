@@ -160,12 +160,27 @@ def _exec(parsed: argparse.Namespace, command: Sequence[str], environment: Mappi
         program = resolve_command(command)
     except (FileNotFoundError, PermissionError) as error:
         return _fail("hwnuma exec", error, NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
+    if parsed.cpus is None and values["cpus"] is not None:
+        _warn_of_options_without_use(parsed, values["cpus"])
     bind_job(job_of(values, environment), values["local_rank"], values["cpus"])
     try:
         become(program, command)
     except OSError as error:
         print(f"hwnuma exec: {command[0]}: {error.strerror}", file=sys.stderr)
         return NOT_EXECUTABLE
+
+
+def _warn_of_options_without_use(parsed: argparse.Namespace, cpus: CpuSet) -> None:
+    """Say that a place from the environment, as a launcher's plug-in hands it out, leaves nothing to plan here."""
+    still_used = ("--memory", "--fallback")
+    planning = (option for option in PLAN_OPTIONS if option.flag not in still_used)
+    given = [option.flag for option in planning if getattr(parsed, option.name) is not None]
+    if given:
+        logging.getLogger("hwnuma").warning(
+            "HWNUMA_CPUS=%s is this rank's place, as it was planned already: %s on the command line does nothing",
+            cpus,
+            ", ".join(given),
+        )
 
 
 def _show(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:

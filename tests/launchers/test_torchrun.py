@@ -123,17 +123,21 @@ def test_plug_in_plans_once(tmp_path: Path) -> None:
 
 
 def test_plug_in_with_exec_and_restart(tmp_path: Path) -> None:
-    """--logs-specs=hwnuma with hwnuma exec: it plans again at a restart, and the workers still look at no GPU."""
+    """--logs-specs=hwnuma with hwnuma exec: it plans again at a restart, and the workers still look at no GPU.
+
+    An option that asks the workers for another plan is told to do nothing.
+    """
     variables = with_two_gpus(tmp_path, environment(HWNUMA_MODE="exclusive"))
-    command = [*TORCHRUN, "--logs-specs=hwnuma", "--max-restarts=1", "--no-python", "hwnuma", "exec", "python"]
+    command = [*TORCHRUN, "--logs-specs=hwnuma", "--max-restarts=1", "--no-python", "hwnuma", "exec", "--mode=node"]
     folder = tmp_path / "told"
-    status, _output, errors, told = run([*command, str(WORKER), str(folder), "fail"], variables, folder)
+    status, _output, errors, told = run([*command, "python", str(WORKER), str(folder), "fail"], variables, folder)
     assert status == 1
     assert calls(tmp_path, "nvmlInit") == 2, "once at the start, once at the restart"
     expected = planned(variables)
     assert told.cpus(attempt=0) == expected, errors
     assert told.cpus(attempt=1) == expected
     assert "exitcode  : 3" in errors
+    assert f"HWNUMA_CPUS={expected[1]} is this rank's place, as it was planned already: --mode on the command" in errors
 
 
 def test_plug_in_stops_a_launch_that_cannot_be_placed(tmp_path: Path) -> None:
