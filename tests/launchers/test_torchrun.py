@@ -100,11 +100,12 @@ def test_interpreter_replacement_and_sigterm_to_the_launcher(tmp_path: Path) -> 
 def test_plug_in_plans_once(tmp_path: Path) -> None:
     """--logs-specs=hwnuma alone: one look at the GPUs, the plan is printed, and each rank is bound to its place.
 
-    So it is even with --virtual-local-rank, where every rank believes to be rank 0 and sees one GPU. OMP_NUM_THREADS,
-    which torchrun would set to 1, is what was asked for.
+    So it is even with --virtual-local-rank, where every rank believes to be rank 0 and sees one GPU: the launcher's own
+    CUDA_VISIBLE_DEVICES counts, here with the GPUs turned round. OMP_NUM_THREADS, which torchrun would set to 1, is what
+    was asked for.
     """
     asked = environment(HWNUMA_MODE="exclusive", HWNUMA_MEMORY="preferred", HWNUMA_OMP_NUM_THREADS="7")
-    variables = with_two_gpus(tmp_path, asked)
+    variables = with_two_gpus(tmp_path, {**asked, "CUDA_VISIBLE_DEVICES": "1,0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
     command = [*TORCHRUN, "--logs-specs=hwnuma", "--virtual-local-rank", str(WORKER), str(tmp_path / "told")]
     status, _output, errors, told = run(command, variables, tmp_path / "told")
     assert status == 0, errors
@@ -113,7 +114,10 @@ def test_plug_in_plans_once(tmp_path: Path) -> None:
     assert told.cpus() == expected
     assert len(set(expected)) == 2
     assert errors.count("mode exclusive on this system") == 1
+    drives = {line.split()[0]: line.split()[2] for line in errors.splitlines() if "0000:0" in line}
+    assert drives == {"0": "0000:0b:00.0", "1": "0000:07:00.0"}
     assert [told[rank, 0]["environment"]["LOCAL_RANK"] for rank in (0, 1)] == ["0", "0"]
+    assert [told[rank, 0]["environment"]["CUDA_VISIBLE_DEVICES"] for rank in (0, 1)] == ["1", "0"]
     node = variables["HWNUMA_GPU_NODE"].rpartition("=")[2]
     for rank in (0, 1):
         seen = told[rank, 0]["environment"]
