@@ -50,7 +50,7 @@ class HwnumaLogsSpecs(DefaultLogsSpecs):
         self._print(plan_as_text(places.plan))
         places.check()
         for local_rank, environment in envs.items():
-            environment.update(places.variables(local_rank))
+            environment.update(places.variables(local_rank, environment))
         return super().reify(envs)
 
     def _print(self, text: str) -> None:

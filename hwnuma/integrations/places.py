@@ -12,37 +12,16 @@ from typing import Any
 
 from hwnuma.binding import current_affinity
 from hwnuma.bitmap import CpuSet
-from hwnuma.cli_options import EXEC_OPTIONS, Option, job_of, read_environment
-from hwnuma.errors import LocalRankError, OptionError, PlanError
+from hwnuma.cli_options import EXEC_OPTIONS, job_of, read_environment
+from hwnuma.errors import LocalRankError, PlanError
 from hwnuma.launch import plan_job
+from hwnuma.machine import Machine
+from hwnuma.omp import OmpVariables, omp_environment
 from hwnuma.options import MemoryPolicy, NumaOptions
-from hwnuma.placement import Binding, Plan
+from hwnuma.placement import Plan
 from hwnuma.topology import Topology
 
 logger = logging.getLogger("hwnuma")
-
-
-@dataclass(frozen=True, slots=True)
-class Threads:
-    """How many threads OpenMP is told to start in a rank: as many as its cores, its CPUs, or a number."""
-
-    text: str
-
-    def of(self, binding: Binding) -> int:
-        """The number for one rank, at least 1."""
-        if self.text == "cores" and binding.cores:
-            return binding.cores
-        return int(self.text) if self.text.isdecimal() else max(1, len(binding.cpuset))
-
-
-def _threads(text: str) -> Threads:
-    if text not in ("cores", "cpus") and not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise OptionError(f"{text!r} is neither cores nor cpus nor a number of threads from 1 up")
-    return Threads(text)
-
-
-OMP_NUM_THREADS = Option("--omp-num-threads", _threads, "set OMP_NUM_THREADS of each rank", "cores|cpus|N")
-LAUNCHER_OPTIONS = (*EXEC_OPTIONS, OMP_NUM_THREADS)
 
 
 @dataclass(frozen=True)
@@ -51,13 +30,15 @@ class Places:
 
     Attributes:
         plan: what each rank gets.
+        machine: what it was planned for.
         affinity: the launcher's own CPUs, which a rank keeps that runs unbound.
-        threads: how many threads OpenMP is told to start; None to leave it alone.
+        omp: what to do with OpenMP's variables.
     """
 
     plan: Plan
+    machine: Machine
     affinity: CpuSet
-    threads: Threads | None = None
+    omp: OmpVariables = OmpVariables.OFF
 
     @classmethod
     def of(
@@ -77,7 +58,7 @@ class Places:
         Raises:
             HwnumaError: nothing can be planned. A single rank that cannot be placed is in the plan: see `check`.
         """
-        values = read_environment(LAUNCHER_OPTIONS, environment)
+        values = read_environment(EXEC_OPTIONS, environment)
         job = job_of(values, environment)
         if options is not None:
             job = replace(job, options=NumaOptions.of(options))
@@ -90,7 +71,7 @@ class Places:
             machine = machine.narrowed(affinity)
         if values["cpus"] is not None:
             machine = machine.narrowed(values["cpus"])
-        return cls(plan_job(machine, job), affinity, values[OMP_NUM_THREADS.name])
+        return cls(plan_job(machine, job), machine, affinity, values["omp"])
 
     def check(self) -> None:
         """Stop here if a rank cannot be placed, unless it may run unbound; that is logged as a warning.
@@ -108,10 +89,14 @@ class Places:
         for reason in reasons:
             logger.warning("running unbound, as asked: %s", reason)
 
-    def variables(self, local_rank: int) -> dict[str, str]:
+    def variables(self, local_rank: int, environment: Mapping[str, str]) -> dict[str, str]:
         """The environment variables that hand a rank its place.
 
         A rank that runs unbound is handed the launcher's own CPUs, so that it does not plan again only to fail again.
+
+        Args:
+            local_rank: which one.
+            environment: what it has already.
         """
         binding = self.plan[local_rank]
         if binding.error is not None:
@@ -119,6 +104,5 @@ class Places:
         variables = {"HWNUMA_CPUS": str(binding.cpuset)}
         if binding.memory is not MemoryPolicy.NONE:
             variables |= {"HWNUMA_MEMORY": str(binding.memory), "HWNUMA_NODES": str(binding.nodeset)}
-        if self.threads is not None:
-            variables["OMP_NUM_THREADS"] = str(self.threads.of(binding))
-        return variables
+        cores = [core.cpuset for core in self.machine.cores_within(binding.cpuset)]
+        return variables | omp_environment(self.omp, cores, environment)

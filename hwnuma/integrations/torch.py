@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hwnuma.cli_options import job_of, read_environment
+from hwnuma.cli_options import EXEC_OPTIONS, job_of, read_environment
 from hwnuma.gpus import Gpu
-from hwnuma.integrations.places import LAUNCHER_OPTIONS, OMP_NUM_THREADS
 from hwnuma.launch import bind, bind_job
+from hwnuma.omp import OmpVariables, omp_environment
 from hwnuma.options import NumaOptions
 from hwnuma.placement import Binding
+from hwnuma.topology import Topology
 
 
 def bind_and_call(function: Callable[..., Any], *arguments: object) -> Any:
@@ -41,8 +42,8 @@ def bind_and_call(function: Callable[..., Any], *arguments: object) -> Any:
 def bind_by_environment(local_rank: int | None = None, ranks: int | None = None) -> Binding:
     """Bind this process as ``hwnuma exec`` without options would: by the ``HWNUMA_…`` variables.
 
-    To a place that a launcher handed out (``HWNUMA_CPUS``), nothing is planned. With ``HWNUMA_OMP_NUM_THREADS``, a
-    torch that is imported already is told the number of threads.
+    To a place that a launcher handed out (``HWNUMA_CPUS``), nothing is planned. With ``HWNUMA_OMP``, OpenMP's variables
+    are set for what this process starts, and a torch that is imported already is told the number of threads.
 
     Args:
         local_rank: instead of the launcher's variable.
@@ -51,24 +52,29 @@ def bind_by_environment(local_rank: int | None = None, ranks: int | None = None)
     Raises:
         HwnumaError: the rank cannot be placed or bound; the process is as it was.
     """
-    values = read_environment(LAUNCHER_OPTIONS, os.environ)
+    values = read_environment(EXEC_OPTIONS, os.environ)
     job = job_of(values, os.environ)
     if ranks is not None:
         job = replace(job, ranks=ranks)
-    binding = bind_job(job, values["local_rank"] if local_rank is None else local_rank, values["cpus"])
-    threads = values[OMP_NUM_THREADS.name]
-    if threads is not None and binding.error is None:
-        planned_by_launcher = values["cpus"] is not None and os.environ.get("OMP_NUM_THREADS", "").isdecimal()
-        _set_threads(int(os.environ["OMP_NUM_THREADS"]) if planned_by_launcher else threads.of(binding))
+    rank = values["local_rank"] if local_rank is None else local_rank
+    given = None
+    if values["cpus"] is not None:
+        given = Binding(rank or 0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"])
+    binding = bind_job(job, rank, given)
+    if binding.error is None and values["omp"] is not OmpVariables.OFF:
+        _set_threads(binding, values["omp"])
     return binding
 
 
-def _set_threads(number: int) -> None:
-    """Tell OpenMP, and a torch that has fixed its number of threads already."""
-    os.environ["OMP_NUM_THREADS"] = str(number)
+def _set_threads(binding: Binding, omp: OmpVariables) -> None:
+    """Set OpenMP's variables, and the number of threads of a torch that has fixed it already."""
+    with Topology.from_this_system() as topology:
+        cores = [core.cpuset for core in topology.machine().cores_within(binding.cpuset)]
+    os.environ.update(omp_environment(omp, cores, os.environ))
     torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(number)
+    number = os.environ.get("OMP_NUM_THREADS", "")
+    if torch is not None and number.isdecimal():
+        torch.set_num_threads(int(number))
 
 
 class Bound:

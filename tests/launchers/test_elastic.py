@@ -31,7 +31,7 @@ def test_every_start_method_binds() -> None:
     """
     require_module("torch")
     require_two_cores()
-    variables = environment(HWNUMA_GPUS="none", HWNUMA_MODE="exclusive", HWNUMA_OMP_NUM_THREADS="cores")
+    variables = environment(HWNUMA_GPUS="none", HWNUMA_MODE="exclusive", HWNUMA_OMP="set")
     done = subprocess.run(
         [sys.executable, str(JOB)], env=variables, capture_output=True, text=True, timeout=2 * LIMIT, check=False
     )

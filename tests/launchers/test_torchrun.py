@@ -101,10 +101,10 @@ def test_plug_in_plans_once(tmp_path: Path) -> None:
     """--logs-specs=hwnuma alone: one look at the GPUs, the plan is printed, and each rank is bound to its place.
 
     So it is even with --virtual-local-rank, where every rank believes to be rank 0 and sees one GPU: the launcher's own
-    CUDA_VISIBLE_DEVICES counts, here with the GPUs turned round. OMP_NUM_THREADS, which torchrun would set to 1, is what
-    was asked for.
+    CUDA_VISIBLE_DEVICES counts, here with the GPUs turned round. OMP_NUM_THREADS, which torchrun sets to 1, becomes the number
+    of cores.
     """
-    asked = environment(HWNUMA_MODE="exclusive", HWNUMA_MEMORY="preferred", HWNUMA_OMP_NUM_THREADS="7")
+    asked = environment(HWNUMA_MODE="exclusive", HWNUMA_MEMORY="preferred", HWNUMA_OMP="torchrun")
     variables = with_two_gpus(tmp_path, {**asked, "CUDA_VISIBLE_DEVICES": "1,0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
     command = [*TORCHRUN, "--logs-specs=hwnuma", "--virtual-local-rank", str(WORKER), str(tmp_path / "told")]
     status, _output, errors, told = run(command, variables, tmp_path / "told")
@@ -123,7 +123,7 @@ def test_plug_in_plans_once(tmp_path: Path) -> None:
         seen = told[rank, 0]["environment"]
         assert seen["HWNUMA_CPUS"] == expected[rank]
         assert (seen["HWNUMA_MEMORY"], seen["HWNUMA_NODES"]) == ("preferred", node)
-        assert seen["OMP_NUM_THREADS"] == "7"
+        assert seen["OMP_NUM_THREADS"] == str(len(seen["OMP_PLACES"].split("},{")))
 
 
 def test_plug_in_with_exec_and_restart(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def main() -> None:
     """Do what the arguments say."""
     folder, actions = Path(sys.argv[1]), sys.argv[2:]
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    names = ("LOCAL_RANK", "OMP_NUM_THREADS", "HWNUMA_CPUS", "HWNUMA_NODES", "HWNUMA_MEMORY", "CUDA_VISIBLE_DEVICES")
+    names = ("LOCAL_RANK", "HWNUMA_CPUS", "HWNUMA_NODES", "HWNUMA_MEMORY", "CUDA_VISIBLE_DEVICES")
+    names += ("OMP_NUM_THREADS", "OMP_PLACES")
     facts = {
         "cpus": allowed_cpus(),
         "pid": os.getpid(),
