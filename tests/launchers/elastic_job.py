@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.multiprocessing
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.numa.binding import AffinityMode, NumaOptions
 
@@ -88,6 +89,15 @@ def executed() -> list[Any]:
         return [json.loads((Path(folder) / f"{rank}-0.json").read_text()) for rank in range(RANKS)]
 
 
+def refused() -> list[str]:
+    """Run two workers that cannot be placed: what torch says of each that it saw fail."""
+    try:
+        launch(Bound(tell, "exclusive", ranks=len(os.sched_getaffinity(0)) + 1, gpus="none"), "fork", "not called")
+    except ChildFailedError as error:
+        return [str(failure.message) for failure in error.failures.values()]
+    return []
+
+
 def main() -> None:
     """Launch in every way, and print what came back."""
     options = NumaOptions(affinity_mode=AffinityMode.EXCLUSIVE)
@@ -97,6 +107,7 @@ def main() -> None:
         "forkserver": launch(bind_and_call, "forkserver", tell, "a word", logs_specs=HwnumaLogsSpecs()),
         "torch.multiprocessing": dict(enumerate(spawned())),
         "command": dict(enumerate(executed())),
+        "refused": refused(),
     }
     print(json.dumps(told))
 

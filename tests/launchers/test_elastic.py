@@ -27,7 +27,8 @@ def test_every_start_method_binds() -> None:
     """Under spawn, fork, forkserver, torch.multiprocessing.spawn and as a command, each worker is where the plan says.
 
     torch's own NumaOptions are taken, the function gets its arguments and its result comes back, a restarted worker is
-    bound again, a plan of the launcher's is kept to, and torch gets the number of threads that is asked for.
+    bound again, a plan of the launcher's is kept to, and torch gets the number of threads that is asked for. A rank that
+    cannot be placed is a failed worker to torch, with hwnuma's error.
     """
     require_module("torch")
     require_two_cores()
@@ -40,6 +41,8 @@ def test_every_start_method_binds() -> None:
     expected = planned(variables, "--ranks", "2")
     assert len(set(expected)) == 2
     assert {way: [told[way][rank]["cpus"] for rank in ("0", "1")] for way in WAYS} == dict.fromkeys(WAYS, expected)
+    assert told["refused"]
+    assert all("NotEnoughCoresError" in message for message in told["refused"]), told["refused"]
     assert [told["spawn"][rank]["word"] for rank in ("0", "1")] == ["a word", "a word"]
     assert [told["fork"][rank]["attempt"] for rank in ("0", "1")] == ["1", "1"]
     assert [told["forkserver"][rank]["planned"] for rank in ("0", "1")] == expected
