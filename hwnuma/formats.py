@@ -62,7 +62,8 @@ def _openmpi_pe_list(plan: Plan) -> str:
     if all(len(binding.cpuset) == 1 for binding in plan):
         return "--map-by pe-list=" + ",".join(str(binding.cpuset) for binding in plan) + ":ordered"
     if all(binding.cpuset == plan[0].cpuset for binding in plan):
-        return f"--map-by pe-list={plan[0].cpuset}"
+        # Commas only: Open MPI counts a range as one place.
+        return "--map-by pe-list=" + ",".join(map(str, plan[0].cpuset))
     raise PlanError(
         "Open MPI's pe-list gives every rank one CPU or all ranks the same ones, and this plan does neither: take the "
         "format openmpi (a rankfile), or put hwnuma exec before the command"

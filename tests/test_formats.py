@@ -62,7 +62,7 @@ def test_openmpi_pe_list_says_one_list_for_all() -> None:
     """Ranks that share all their CPUs are a list without order."""
     with Topology.from_synthetic("numa:1 core:4 pu:1") as topology:
         made = plan(topology.machine(), (), "node", ranks=4)
-    assert plan_as(made, "openmpi-pe-list") == "--map-by pe-list=0-3"
+    assert plan_as(made, "openmpi-pe-list") == "--map-by pe-list=0,1,2,3"
 
 
 def test_openmpi_pe_list_refuses_what_it_cannot_say() -> None:

@@ -24,6 +24,7 @@ from hwnuma.cli_options import EXEC_OPTIONS, job_of, read
 from hwnuma.errors import LocalRankError
 from hwnuma.gpus import Gpu
 from hwnuma.integrations.devices import bind_to_devices
+from hwnuma.integrations.processes import bind_to
 from hwnuma.launch import Job, bind_job
 from hwnuma.launchers import local_world_size
 from hwnuma.options import AffinityMode, NumaOptions
@@ -84,7 +85,7 @@ def dask_setup(worker: Worker) -> None:
     environment = dict(os.environ)
     values = read(EXEC_OPTIONS, nothing, environment)
     if values["cpus"] is not None:
-        bind_job(job_of(values, environment), values["local_rank"], values["cpus"])
+        bind_to(Binding(0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"]))
         return
     bind_worker(job_of(values, environment), worker.name)
 

@@ -78,7 +78,7 @@ def bind_to(binding: Binding) -> Binding:
     return binding
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Bound(Generic[_Result]):
     """A function that binds its process before it begins. Picklable if the function is, so it suits every start method.
 

@@ -57,7 +57,7 @@ def bind(
     return bind_to_devices(devices, options, gpus=gpus, gpu_nodes=gpu_nodes)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Bound(Generic[_Result]):
     """A function that binds its Ray process before it begins; picklable if the function is."""
 
