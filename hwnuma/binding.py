@@ -10,10 +10,11 @@ import errno
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from hwnuma import procfs
-from hwnuma.bitmap import CpuSet, NodeSet
+from hwnuma.bitmap import CpuSet
 from hwnuma.errors import BindingError, HwlocError
 from hwnuma.mempolicy import SavedPolicy, migrate_pages, restore_policy, save_policy
 from hwnuma.options import MemoryPolicy
@@ -279,7 +280,7 @@ def _apply_memory(topology: Topology, applied: Applied, *, migrate: bool, look_a
                 f"CPUs {binding.cpuset} are bound, but the memory policy is not set: {error.strerror}",
             )
         elif binding.memory is MemoryPolicy.BIND:
-            applied.warnings += tuple(nearly_full(binding.nodeset))
+            applied.warnings += tuple(nearly_full(filter(None, map(procfs.node_memory, binding.nodeset))))
     wanted = migrate or binding.memory is not MemoryPolicy.NONE
     if wanted and look_at_pages and binding.nodeset:
         applied.warnings += _other_threads(applied) if own and binding.memory is not MemoryPolicy.NONE else ()
@@ -336,13 +337,13 @@ def _not_from_outside(binding: Binding, pid: int) -> BindingError:
     )
 
 
-def nearly_full(nodeset: NodeSet) -> list[str]:
+def nearly_full(nodes: Iterable[procfs.NodeMemory]) -> list[str]:
     """Say which of these nodes have little memory to be had, since a hard `bind` to them ends in an OOM kill."""
     return [
         f"NUMA node {memory.node} has {_size(memory.free)} free (and {_size(memory.reclaimable)} in file pages) of "
         f"{_size(memory.total)}: with memory policy bind the kernel kills the process when that is used up; preferred "
         "takes other nodes' memory then"
-        for memory in filter(None, map(procfs.node_memory, nodeset))
+        for memory in nodes
         if memory.free + memory.reclaimable < _NEARLY_FULL * memory.total
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,9 +112,14 @@ def thread_policy(thread: int, pid: int | None = None) -> ThreadPolicy | None:
     """
     try:
         with (_process(pid) / "task" / str(thread) / "numa_maps").open() as lines:
-            match = _MAPPING.match(lines.readline())
+            return parse_policy(lines.readline())
     except OSError:
         return None
+
+
+def parse_policy(line: str) -> ThreadPolicy | None:
+    """Read the policy of a line of numa_maps; None if it is none that is known."""
+    match = _MAPPING.match(line)
     if match is None or match[1] not in _POLICIES:
         return None
     return ThreadPolicy(_POLICIES[match[1]], NodeSet(match[2] or ""))
@@ -126,16 +131,21 @@ def pages(pid: int | None = None) -> Pages:
     Raises:
         OSError: numa_maps is not there (a sandbox such as gVisor, a kernel without NUMA), or is another user's.
     """
+    with (_process(pid) / "numa_maps").open(errors="replace") as lines:
+        return count_pages(lines)
+
+
+def count_pages(lines: Iterable[str]) -> Pages:
+    """Add up the lines of a numa_maps."""
     own: Counter[int] = Counter()
     shared: Counter[int] = Counter()
-    with (_process(pid) / "numa_maps").open(errors="replace") as lines:
-        for line in lines:
-            match = _MAPPING.match(line)
-            rest = match[3] if match else ""
-            size = _PAGE_SIZE.search(rest)
-            counts = shared if " file=" in rest else own
-            for node, number in _ON_NODE.findall(rest):
-                counts[int(node)] += int(number) * (int(size[1]) if size else 4) * 1024
+    for line in lines:
+        match = _MAPPING.match(line)
+        rest = match[3] if match else ""
+        size = _PAGE_SIZE.search(rest)
+        counts = shared if " file=" in rest else own
+        for node, number in _ON_NODE.findall(rest):
+            counts[int(node)] += int(number) * (int(size[1]) if size else 4) * 1024
     return Pages(dict(own), dict(shared))
 
 
