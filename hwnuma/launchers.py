@@ -20,12 +20,14 @@ class LauncherVariables:
 
 # In the order in which they are believed: what is said to hwnuma itself first, then the innermost launcher that
 # starts the workers, then what an outer one may have left in the environment. Sources: torchrun
-# (torch/distributed/elastic/agent/server/local_elastic_agent.py), the manual pages mpirun(1) of Open MPI, MPICH's Hydra
-# and Intel MPI, MVAPICH2's user guide, PALS' mpiexec(1), flux-environment(7), srun(1), and IBM Spectrum MPI's jsrun.
+# (torch/distributed/elastic/agent/server/local_elastic_agent.py), DeepSpeed (deepspeed/launcher/launch.py), the manual
+# pages mpirun(1) of Open MPI, MPICH's Hydra and Intel MPI, MVAPICH2's user guide, PALS' mpiexec(1),
+# flux-environment(7), srun(1), and IBM Spectrum MPI's jsrun.
 # Open MPI 4.1 and 5.0, MPICH 4.0 and Slurm 22.05 are asked themselves in tests/launchers.
 VARIABLES = (
     LauncherVariables("hwnuma", "HWNUMA_LOCAL_RANK", "HWNUMA_LOCAL_WORLD_SIZE"),
     LauncherVariables("torchrun and its like", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    LauncherVariables("DeepSpeed", "LOCAL_RANK", "LOCAL_SIZE"),
     LauncherVariables("Open MPI", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     LauncherVariables("MPICH and Intel MPI", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     LauncherVariables("PMI", "PMI_LOCAL_RANK", "PMI_LOCAL_SIZE"),
@@ -65,9 +67,9 @@ def local_rank_of(environment: Mapping[str, str]) -> LocalRank:
     """
     told = [variables for variables in VARIABLES if environment.get(variables.rank, "") != ""]
     if not told:
+        names = ", ".join(dict.fromkeys(variables.rank for variables in VARIABLES))
         raise LocalRankError(
-            "this process's local rank is not known: none of "
-            f"{', '.join(variables.rank for variables in VARIABLES)} is set; start it with a launcher that sets one, "
+            f"this process's local rank is not known: none of {names} is set; start it with a launcher that sets one, "
             "or say it with --local-rank N (local_rank=N)"
         )
     best = told[0]
