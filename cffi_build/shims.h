@@ -2,6 +2,9 @@
  * has 16 bits in hwloc 2 and 32 in hwloc 3), and so do the arguments of hwloc_cpukinds_get_info. */
 #include <stdint.h>
 #include <stdlib.h>
+#ifdef HWNUMA_CARRIES_HWLOC
+#include "hwnuma_names.h" /* written by carry.py: the carried libhwloc's symbols have names of their own */
+#endif
 #include <hwloc.h>
 #include <hwloc/linux.h>
 
