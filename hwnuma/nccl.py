@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
 from hwnuma.errors import TopologyFileError
 from hwnuma.gpus import normalize_pci_address
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
 
 def read_nccl_topology(path: str | os.PathLike[str]) -> dict[str, int]:
@@ -25,6 +28,8 @@ def read_nccl_topology(path: str | os.PathLike[str]) -> dict[str, int]:
     Raises:
         TopologyFileError: the file cannot be read or is no NCCL topology.
     """
+    from xml.etree import ElementTree  # here, since a process that binds itself seldom reads a file
+
     name = os.fspath(path)
     try:
         root = ElementTree.fromstring(Path(path).read_bytes())

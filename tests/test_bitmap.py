@@ -1,0 +1,129 @@
+"""CpuSet and NodeSet: held against Python's own sets and libhwloc's own bitmap text."""
+
+from __future__ import annotations
+
+import operator
+import os
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwnuma import CpuSet, NodeSet, OptionError
+from hwnuma._libhwloc import list_text, new_bitmap, parse_list, read_bitmap
+
+indexes = st.sets(st.integers(0, 4095), max_size=60)
+dense = st.builds(
+    lambda first, length, holes: set(range(first, first + length)) - holes,
+    st.integers(0, 4000), st.integers(0, 300), st.sets(st.integers(0, 4300), max_size=20),
+)  # fmt: skip
+members = indexes | dense
+
+
+@given(members)
+def test_list_form_is_libhwlocs(numbers: set[int]) -> None:
+    """The text is hwloc_bitmap_list_asprintf's, to the letter, and libhwloc reads it back to the same set."""
+    cpuset = CpuSet(numbers)
+    assert str(cpuset) == list_text(cpuset)
+    assert parse_list(CpuSet, str(cpuset)) == cpuset
+    assert CpuSet(str(cpuset)) == cpuset
+
+
+@given(members)
+def test_bitmaps_cross_to_libhwloc_and_back(numbers: set[int]) -> None:
+    """A set survives the way into a hwloc bitmap and out again."""
+    assert read_bitmap(NodeSet, new_bitmap(NodeSet(numbers))) == NodeSet(numbers)
+
+
+@given(members, members)
+def test_algebra_is_that_of_sets(one: set[int], other: set[int]) -> None:
+    """Every operator answers as Python's sets do, with our sets and with plain ones."""
+    ours, theirs = CpuSet(one), CpuSet(other)
+    for operation in (operator.and_, operator.or_, operator.xor, operator.sub):
+        expected = operation(one, other)
+        assert set(operation(ours, theirs)) == expected
+        assert operation(ours, other) == CpuSet(expected)
+        assert operation(one, theirs) == CpuSet(expected)
+    for comparison in (operator.le, operator.lt, operator.ge, operator.gt, operator.eq, operator.ne):
+        assert comparison(ours, theirs) == comparison(one, other)
+        assert comparison(ours, other) == comparison(one, other)
+    assert ours.isdisjoint(theirs) == one.isdisjoint(other)
+
+
+@given(members)
+def test_reads_like_a_sorted_set(numbers: set[int]) -> None:
+    """Iteration is ascending; length, truth, first, last, membership and hash are those of the numbers."""
+    cpuset = CpuSet(numbers)
+    assert list(cpuset) == sorted(numbers)
+    assert len(cpuset) == len(numbers)
+    assert bool(cpuset) == bool(numbers)
+    assert (cpuset.first, cpuset.last) == ((min(numbers), max(numbers)) if numbers else (-1, -1))
+    assert all(number in cpuset for number in numbers)
+    assert hash(cpuset) == hash(frozenset(numbers))
+    assert pickle.loads(pickle.dumps(cpuset)) == cpuset
+
+
+@given(members)
+def test_mask_form_is_the_kernels(numbers: set[int]) -> None:
+    """The mask text is read back, and has groups of eight digits."""
+    cpuset = CpuSet(numbers)
+    assert CpuSet.from_mask_text(cpuset.mask_text) == cpuset
+    assert {len(group) for group in cpuset.mask_text.split(",")} == {8}
+
+
+def test_mask_groups_may_lack_their_zeros() -> None:
+    """Published NCCL files have groups shorter than eight digits; each still stands for 32 CPUs."""
+    assert str(CpuSet.from_mask_text("ff,ffff0000,00ffffff")) == "0-23,48-71"
+    assert str(CpuSet.from_mask_text("0000,0fffff00,000fffff")) == "0-19,40-59"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("\n", ""),
+        ("0-2,4,6-7", "0-2,4,6-7"),
+        (" 3 , 1\n", "1,3"),
+        ("0-3,\0", "0-3"),
+        ("5-5", "5"),
+        ("0-7:2/4", "0-1,4-5"),
+        ("1,0,2", "0-2"),
+    ],
+)
+def test_the_kernels_list_form_is_read(text: str, expected: str) -> None:
+    """White space, empty pieces, NUL bytes of old captures and strides are read as the kernel means them."""
+    assert str(CpuSet(text)) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "1-", "-1", "3-1", "1:2", "0-3:3/2", "0-3:1/0", "9999999999999", "0x3", "1 2", "٣"]
+)
+def test_other_text_is_refused(text: str) -> None:
+    """What is no list is an error that repeats the text, and never a guess."""
+    with pytest.raises(OptionError, match="list"):
+        CpuSet(text)
+
+
+@pytest.mark.parametrize("numbers", [[-1], [1 << 40]])
+def test_indexes_out_of_range_are_refused(numbers: list[int]) -> None:
+    """A negative index, or one that no kernel has, is an error and not a gigantic integer."""
+    with pytest.raises(OptionError):
+        CpuSet(numbers)
+
+
+def test_it_is_immutable_and_typed() -> None:
+    """A set cannot be changed, and CPUs and nodes do not mix."""
+    cpuset = CpuSet("0-3")
+    with pytest.raises(AttributeError):
+        cpuset.mask = 1  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        cpuset & NodeSet("0-3")  # type: ignore[operator]
+    assert cpuset != NodeSet("0-3")
+
+
+def test_the_operating_system_takes_it() -> None:
+    """os.sched_setaffinity accepts a CpuSet, and what os.sched_getaffinity answers compares with one."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CpuSet(before))
+    assert CpuSet(before) == os.sched_getaffinity(0)

@@ -1,0 +1,76 @@
+"""Plan and Binding: what a launcher reads from them."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+import hwnuma
+from hwnuma import CpuSet, Machine, NoAllowedCpusError, NumaOptions, TopologyGpus
+from hwnuma.placement import Binding
+
+
+@pytest.fixture
+def cut(machine_of: Callable[[str], Machine]) -> hwnuma.Plan:
+    """The plan of a machine of which Slurm gave only a part of one socket."""
+    machine = machine_of("slurm_cut_a100_pcie8")
+    return hwnuma.plan(machine, TopologyGpus(machine), "exclusive")
+
+
+def test_a_plan_is_a_sequence_of_bindings(cut: hwnuma.Plan) -> None:
+    """Indexed by local rank, with a length, iterable; each binding names its GPU and its node."""
+    assert len(cut) == 8
+    assert cut[1].cpuset == CpuSet("4-7,60-63")
+    assert cut[1].gpu.pci_address == cut[1].gpus[0].pci_address
+    assert str(cut[1].nodeset) == "0"
+    assert [binding.local_rank for binding in cut] == list(range(8))
+
+
+def test_a_rank_that_cannot_be_placed_carries_its_error(cut: hwnuma.Plan) -> None:
+    """The others are placed; using the one raises what is wrong with it."""
+    assert [type(error) for error in cut.errors] == [NoAllowedCpusError] * 4
+    assert cut[4].cpuset == CpuSet()
+    for use in (cut[4].check, lambda: cut[4].wrap(["true"])):
+        with pytest.raises(NoAllowedCpusError, match="28-55,84-111"):
+            use()
+
+
+def test_a_plan_and_its_errors_pickle(cut: hwnuma.Plan) -> None:
+    """A launcher sends them to other processes."""
+    again = pickle.loads(pickle.dumps(cut))
+    assert again.bindings[:4] == cut.bindings[:4]
+    assert [str(error) for error in again.errors] == [str(error) for error in cut.errors]
+
+
+def test_unused_cpus_and_overlaps_are_known(machine_of: Callable[[str], Machine]) -> None:
+    """On a DGX A100 half of the nodes have no GPU; two GPUs share each of the others."""
+    machine = machine_of("dgx_a100_nps4")
+    exclusive = hwnuma.plan(machine, TopologyGpus(machine), "exclusive")
+    assert exclusive.is_disjoint
+    assert list(exclusive.overlaps()) == []
+    assert str(exclusive.unused_cpuset) == "0-15,32-47,64-79,96-111,128-143,160-175,192-207,224-239"
+    shared = hwnuma.plan(machine, TopologyGpus(machine), "node")
+    assert not shared.is_disjoint
+    assert [(one, other) for one, other, _ in shared.overlaps()] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+
+
+def test_a_wrapped_command_runs_bound() -> None:
+    """The command line that wrap gives binds itself to the CPUs and becomes the command."""
+    wrapped = Binding(0, cpuset=CpuSet("0")).wrap(["grep", "Cpus_allowed_list", "/proc/self/status"])
+    assert wrapped[0] == sys.executable
+    assert subprocess.check_output(wrapped, text=True).split()[1] == "0"
+
+
+def test_idle_nodes_are_handed_to_the_nearest_gpus(machine_of: Callable[[str], Machine]) -> None:
+    """On request, a DGX A100's four nodes without GPUs are divided too: own node first, and no CPU is left."""
+    machine = machine_of("dgx_a100_nps4")
+    plan = hwnuma.plan(machine, TopologyGpus(machine), NumaOptions("exclusive", use_idle_nodes=True))
+    assert plan.is_disjoint
+    assert plan.unused_cpuset == CpuSet()
+    assert {binding.cores for binding in plan} == {16}
+    own = hwnuma.plan(machine, TopologyGpus(machine), "exclusive")
+    assert all(mine.cpuset < wider.cpuset for mine, wider in zip(own, plan, strict=True))
