@@ -3,7 +3,6 @@
 It plans, pickles and binds, and fails unless the libhwloc that is loaded is the release that was asked for.
 """
 
-import os
 import pickle
 import platform
 import re
@@ -42,11 +41,11 @@ def main(topology_file: str, wanted_hwloc: str) -> None:
         if isinstance(kind, type) and issubclass(kind, errors.HwnumaError):
             error = kind(22, "cannot") if issubclass(kind, OSError) else kind("cannot")
             copy = pickle.loads(pickle.dumps(error))
-            assert type(copy) is kind and copy.args == error.args, name
+            assert (type(copy), copy.args) == (kind, error.args), name
 
     command = ["exec", "--gpus", "none", "--ranks", "1", "--local-rank", "0", "--", "true"]
     subprocess.run([sys.executable, "-I", "-m", "hwnuma", *command], check=True)
-    print(f"Python {platform.python_version()}, hwloc {release}, {os.path.dirname(hwnuma.__file__)}")
+    print(f"Python {platform.python_version()}, hwloc {release}, {hwnuma.__file__}")
 
 
 main(*sys.argv[1:])

@@ -25,7 +25,7 @@ def test_tag_is_stable_abi_and_old_manylinux(wheel: Path) -> None:
 
 
 def test_holds_libhwloc_and_both_licences(wheel: Path) -> None:
-    """libhwloc is in the wheel once, with what its licence wants, and no test or build code is."""
+    """The wheel has libhwloc once, with what its licence wants, and neither tests nor build code."""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
         notice = archive.read(next(name for name in names if name.endswith("licenses/NOTICE"))).decode()
