@@ -65,12 +65,17 @@ def _from_prefix(prefix: Path) -> Hwloc:
         )
     _check_version(header, f"HWNUMA_HWLOC_PREFIX={prefix}")
     folder = str(libraries[0])
-    return Hwloc([str(header.parent)], [f"-L{folder}", f"-Wl,-rpath,{folder}", "-lhwloc"])
+    include_dirs = [str(header.parent), str(header.parent / _multiarch())]
+    return Hwloc(include_dirs, [f"-L{folder}", f"-Wl,-rpath,{folder}", "-lhwloc"])
 
 
 def _library_folders(prefix: Path) -> list[Path]:
-    here = sysconfig.get_config_var("MULTIARCH") or ""
-    return [prefix / "lib", prefix / "lib64", prefix / "lib" / here]
+    return [prefix / "lib", prefix / "lib64", prefix / "lib" / _multiarch()]
+
+
+def _multiarch() -> str:
+    """Debian's name for what it keeps apart by architecture, in lib and in include; "" elsewhere."""
+    return str(sysconfig.get_config_var("MULTIARCH") or "")
 
 
 def _from_pkg_config() -> Hwloc:
