@@ -28,7 +28,7 @@ class BareRoot:
 
     def run(self, command: str) -> str:
         """Run a command line without a shell, print it with its output, and return the output."""
-        enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", _ENTER]
+        enter = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--", "sh", "-c", _ENTER]
         clean = ["/usr/bin/env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"]
         output = run([*enter, self.folder, *clean, *shlex.split(command)]).stdout
         print(f"# {command}\n{output}", end="")
