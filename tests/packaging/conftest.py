@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.tools import ROOT, new_environment, run, unpack_debian
+from tests.require import require
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +37,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sdist(builder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the source distribution, as the backend does it, from a copy of the tree that has no .git."""
+    require((ROOT / ".git").exists() and shutil.which("git"), "the list of the tree's files comes from git")
     folder = tmp_path_factory.mktemp("sdist")
     listed = run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT).stdout.splitlines()
     for name in listed:
