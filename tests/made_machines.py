@@ -36,7 +36,7 @@ def make(random: Random) -> Made:
     """Make a machine of up to four packages, each of up to four nodes with up to six cores, and up to eight GPUs."""
     layout = _layout(random)
     cpus = _numbered(random, layout)
-    nodes = _nodes(random, layout, cpus)
+    nodes = _nodes(random, cpus)
     machine = _machine(random, layout, cpus, nodes)
     machine = replace(machine, allowed_cpuset=_allowed(random, machine))
     return _with_gpus(random, machine)
@@ -79,7 +79,7 @@ def _numbered(random: Random, layout: _Layout) -> list[list[CpuSet]]:
     return [[CpuSet(core) for core in cores] for cores in numbers]
 
 
-def _nodes(random: Random, layout: _Layout, cpus: list[list[CpuSet]]) -> list[NumaNode]:
+def _nodes(random: Random, cpus: list[list[CpuSet]]) -> list[NumaNode]:
     """The nodes with CPUs, and some of memory alone; numbers may have gaps."""
     of_nodes = [union(cores) for cores in cpus]
     if len(of_nodes) > 1 and random.random() < 0.05:  # the CPUs of one node belong to none (no memory there)
@@ -96,7 +96,7 @@ def _nodes(random: Random, layout: _Layout, cpus: list[list[CpuSet]]) -> list[Nu
     return nodes
 
 
-def _caches(random: Random, layout: _Layout, cpus: list[list[CpuSet]], packages: list[CpuSet]) -> list[Cache]:
+def _caches(random: Random, cpus: list[list[CpuSet]], packages: list[CpuSet]) -> list[Cache]:
     """Last-level caches: none, one a core, some of each node's cores, a node's, a package's, or mixed levels."""
     kind = random.choice(("none", "core", "some", "some", "node", "package", "mixed"))
     if kind == "none":
@@ -137,9 +137,7 @@ def _machine(random: Random, layout: _Layout, cpus: list[list[CpuSet]], nodes: l
         allowed_nodeset=NodeSet(indexes),
         packages=tuple(Package(number * step, cpuset) for number, cpuset in enumerate(package_cpus) if cpuset),
         numa_nodes=tuple(nodes),
-        last_level_caches=tuple(
-            sorted(_caches(random, layout, cpus, package_cpus), key=lambda cache: cache.cpuset.first)
-        ),
+        last_level_caches=tuple(sorted(_caches(random, cpus, package_cpus), key=lambda cache: cache.cpuset.first)),
         cores=tuple(Core(number, core) for number, core in enumerate(cores)),
         distances=distances,
     )
@@ -168,7 +166,7 @@ def _with_gpus(random: Random, machine: Machine) -> Made:
             gpus.append(Gpu(index, devices[-1].address))
             continue
         near = _near(random, machine, style)
-        address = f"{random.choice((0, 0, 0x10000)):04x}:{len(devices) + 1:02x}:00.0"
+        address = f"{random.choice((0, 0, 0x35)):04x}:{len(devices) + 1:02x}:00.0"
         nodes = NodeSet(node.os_index for node in machine.numa_nodes if near and not node.near_cpuset.isdisjoint(near))
         devices.append(
             PciDevice(
@@ -181,7 +179,7 @@ def _with_gpus(random: Random, machine: Machine) -> Made:
     return Made(replace(machine, pci_devices=tuple(devices)), tuple(gpus))
 
 
-def _near(random: Random, machine: Machine, style: str) -> CpuSet:
+def _near(random: Random, machine: Machine, style: str) -> CpuSet:  # noqa: PLR0911 -- one for each kind
     """The CPUs of the object that a GPU hangs below."""
     if style == "unknown":
         return machine.cpuset

@@ -134,7 +134,7 @@ def _check_core_complex(machine: Machine, plan: Plan) -> None:
 
 
 def _check_modes_nest(plans: dict[AffinityMode, Plan]) -> None:
-    """exclusive and core-complex lie within node, node within socket; what node places, socket places."""
+    """Both exclusive and core-complex lie within node, and node within socket; what node places, socket places."""
     for rank, node in enumerate(plans[AffinityMode.NODE]):
         if node.error is None:
             assert plans[AffinityMode.SOCKET][rank].error is None
@@ -157,7 +157,7 @@ def _check_restriction(made: Made, plans: dict[AffinityMode, Plan], random: Rand
         is_dealt = any("spread" in binding.locality for binding in before)
         for old, new in zip(before, after, strict=True):
             if old.error is not None:
-                assert new.error is not None
+                assert new.error is not None or is_dealt
             elif mode in (AffinityMode.NODE, AffinityMode.SOCKET):
                 if old.cpuset.isdisjoint(lost):
                     assert new.cpuset == old.cpuset
@@ -272,7 +272,7 @@ def test_properties_hold_on_a_hundred_thousand_cases() -> None:
         random = Random(_SEED * 1_000_003 + number)
         made = make(random)
         try:
-            cases += _check(made, random, more=number % 4 == 0)
+            cases += _check(made, random, more=number % 8 == 0)
         except AssertionError as error:
             raise AssertionError(f"machine {number} of seed {_SEED}: {error}") from error
         placed += bool(made.gpus)
