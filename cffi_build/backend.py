@@ -42,13 +42,13 @@ def get_requires_for_build_editable(config_settings: _Settings = None) -> list[s
 def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: _Settings = None) -> str:
     """Write the metadata, unless there is no usable hwloc: it is said now, before pages of a build's output."""
     find_hwloc()
-    return build_meta.prepare_metadata_for_build_wheel(metadata_directory, config_settings)
+    return str(build_meta.prepare_metadata_for_build_wheel(metadata_directory, config_settings))
 
 
 def prepare_metadata_for_build_editable(metadata_directory: str, config_settings: _Settings = None) -> str:
     """Do the same for an editable installation."""
     find_hwloc()
-    return build_meta.prepare_metadata_for_build_editable(metadata_directory, config_settings)
+    return str(build_meta.prepare_metadata_for_build_editable(metadata_directory, config_settings))
 
 
 def _carried_requirements() -> list[str]:
