@@ -170,7 +170,9 @@ def _gpu_claims(
         order.sort(key=lambda entry: entry[0].index)
     localities = locate(machine, [gpu for gpu, _ in order], nccl_nodes=nccl_nodes, unknown=options.unknown_locality)
     if options.affinity_mode is AffinityMode.SOCKET:
-        localities = [_in_the_only_package(machine, locality) for locality in localities]
+        localities = [
+            _in_the_only_package(machine, gpu, locality) for (gpu, _), locality in zip(order, localities, strict=True)
+        ]
     return [
         _Claim(rank, number, locality, error=locality.error, subject=str(gpu))
         for number, ((gpu, ranks), locality) in enumerate(zip(order, localities, strict=True))
@@ -178,10 +180,11 @@ def _gpu_claims(
     ]
 
 
-def _in_the_only_package(machine: Machine, locality: Locality) -> Locality:
+def _in_the_only_package(machine: Machine, gpu: Gpu, locality: Locality) -> Locality:
     """A GPU of which nothing says on which node it is, is in the package all the same if there is only one."""
-    packages = {_package_cpus(machine, node) for node in machine.cpu_nodes}
-    if isinstance(locality.error, UnknownLocalityError) and len(packages) == 1:
+    if gpu.numa_node is not None or not isinstance(locality.error, UnknownLocalityError):
+        return locality  # a wrong node that somebody states stays an error
+    if len({_package_cpus(machine, node) for node in machine.cpu_nodes}) == 1:
         return Locality(machine.cpu_nodes[:1], "single-package")
     return locality
 

@@ -172,6 +172,7 @@ def test_in_socket_a_single_package_needs_no_locality() -> None:
     assert cpus(made) == ["0-3", "0-3"]
     assert {binding.locality for binding in made} == {"single-package"}
     assert cpus(plan(machine, (Gpu(0),), "node")) == ["UnknownLocalityError"]
+    assert cpus(plan(machine, on_nodes(7), "socket")) == ["UnknownLocalityError"]
     assert cpus(plan(synthetic("pack:2 numa:2 core:2 pu:1"), (Gpu(0),), "socket")) == ["UnknownLocalityError"]
 
 
