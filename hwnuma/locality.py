@@ -149,6 +149,43 @@ def _by_nccl(machine: Machine, gpu: Gpu, nccl_nodes: Mapping[str, int]) -> tuple
     return tuple(node for node in machine.cpu_nodes if node.os_index == number)
 
 
+def disagreements(
+    machine: Machine,
+    gpus: Sequence[Gpu],
+    localities: Sequence[Locality],
+    nccl_nodes: Mapping[str, int] | None = None,
+) -> list[str]:
+    """Say which other sources place a GPU elsewhere than the one that was believed, a sentence each.
+
+    Args:
+        machine: where the GPUs are.
+        gpus: as given to `locate`.
+        localities: what `locate` answered.
+        nccl_nodes: as given to `locate`.
+    """
+    said = []
+    for gpu, locality in zip(gpus, localities, strict=True):
+        for node in locality.nodes:
+            other = _other_opinion(machine, gpu, node, nccl_nodes or {})
+            if other:
+                said.append(
+                    f"{gpu} is taken to be on NUMA node {node.os_index} (known from {locality.source}), but {other}"
+                )
+    return said
+
+
+def _other_opinion(machine: Machine, gpu: Gpu, node: NumaNode, nccl_nodes: Mapping[str, int]) -> str:
+    told = _by_nvml(machine, gpu)
+    if told and node not in told:
+        return f"NVML says that CPUs {gpu.cpu_affinity} are near it"
+    # A GPU's own memory node (GB200) says nothing of where its CPUs are.
+    with_cpus = NodeSet(owner.os_index for owner in machine.cpu_nodes) & (gpu.memory_affinity or NodeSet())
+    if with_cpus and node.os_index not in with_cpus and not told:
+        return f"NVML says that the memory of NUMA nodes {with_cpus} is near it"
+    number = nccl_nodes.get(gpu.pci_address or "", node.os_index)
+    return f"the NCCL topology file says node {number}" if number != node.os_index else ""
+
+
 def _cpu_nodes_text(machine: Machine) -> str:
     return ", ".join(str(node.os_index) for node in machine.cpu_nodes) or "none"
 

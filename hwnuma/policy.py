@@ -16,7 +16,7 @@ from itertools import pairwise
 from hwnuma.bitmap import CpuSet, NodeSet, union
 from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, OptionError, PlanError, UnknownLocalityError
 from hwnuma.gpus import Gpu
-from hwnuma.locality import Locality, locate
+from hwnuma.locality import Locality, disagreements, locate
 from hwnuma.machine import Core, Machine, NumaNode
 from hwnuma.options import AffinityMode, DivideAmong, NoAllowedCpus, NumaOptions, RankOrder
 from hwnuma.placement import Binding, Plan
@@ -57,7 +57,9 @@ def make_plan(
         for rank, places in enumerate(rank_gpus)
     )
     plan = Plan(options, machine.source, machine.allowed_cpuset, bindings)
-    return replace(plan, warnings=tuple(_warnings(usable, plan)))
+    localities = locate(usable, gpus, nccl_nodes=nccl_nodes, unknown=options.unknown_locality)
+    doubts = disagreements(usable, gpus, localities, nccl_nodes)
+    return replace(plan, warnings=(*doubts, *_warnings(usable, plan)))
 
 
 # ---- which rank drives which GPU -----------------------------------------------------------------------------

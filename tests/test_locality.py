@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hwnuma import plan
 from hwnuma.bitmap import CpuSet, NodeSet
 from hwnuma.errors import NoAllowedCpusError, TopologyFileError, UnknownLocalityError
 from hwnuma.gpus import Gpu, TopologyGpus, normalize_pci_address
@@ -324,3 +326,30 @@ def test_with_torchs_rule_all_go_to_node_zero() -> None:
     assert status == 0
     assert {row["nodeset"] for row in data["bindings"]} == {"0"}
     assert {row["locality"] for row in data["bindings"]} == {"node0"}
+
+
+def test_a_source_that_is_not_believed_is_told(machine_of: Callable[[str], Machine]) -> None:
+    """The topology precedes NVML's affinities and an NCCL file; where they place a GPU elsewhere, the plan says so."""
+    machine = machine_of("dgx_a100_nps4")
+    first, second, third, fourth = TopologyGpus(machine).gpus()[:4]
+    gpus = [
+        replace(first, cpu_affinity=CpuSet("0-15,128-143")),
+        replace(second, memory_affinity=NodeSet([5])),
+        replace(third, cpu_affinity=CpuSet("16-31"), memory_affinity=NodeSet([1])),
+        fourth,
+    ]
+    made = plan(machine, gpus, "node", nccl_nodes={fourth.pci_address: 2})
+    assert [str(binding.nodeset) for binding in made] == ["3", "3", "1", "1"]
+    assert [warning.partition(", but ")[2] for warning in made.warnings] == [
+        "NVML says that CPUs 0-15,128-143 are near it",
+        "NVML says that the memory of NUMA nodes 5 is near it",
+        "the NCCL topology file says node 2",
+    ]
+
+
+def test_a_gpus_own_memory_node_is_no_contradiction(machine_of: Callable[[str], Machine]) -> None:
+    """On GB200 the driver calls the GPU's own memory near, which says nothing of CPUs."""
+    machine = machine_of("gb200_nvl72_tray")
+    own = NodeSet(node.os_index for node in machine.numa_nodes if node.subtype == "GPUMemory")
+    gpus = [replace(gpu, memory_affinity=own) for gpu in TopologyGpus(machine).gpus()]
+    assert plan(machine, gpus, "node").warnings == ()
