@@ -157,8 +157,11 @@ class Bitmap(AbstractSet[int]):
 
     def _mask_of(self, other: object) -> int | None:
         """The mask of an operand: ours, or a plain set of integers; a CpuSet and a NodeSet do not mix."""
+        if type(other) is type(self):  # isinstance of an abstract class costs five times as much
+            mask: int = other._mask  # type: ignore[attr-defined]
+            return mask
         if isinstance(other, Bitmap):
-            return other._mask if type(other) is type(self) else None
+            return None
         return type(self)(other)._mask if isinstance(other, AbstractSet) else None
 
     def __and__(self: _BitmapT, other: object) -> _BitmapT:

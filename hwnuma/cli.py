@@ -21,7 +21,7 @@ from hwnuma.cli_options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS, Option, 
 from hwnuma.discovery import FoundGpus
 from hwnuma.errors import BindingError, GpuError, HwnumaError, OptionError, PlanError
 from hwnuma.launch import Job, become, bind_job, plan_job, resolve_command
-from hwnuma.locality import Locality, locate
+from hwnuma.locality import Locality, disagreements, locate
 from hwnuma.machine import Machine
 from hwnuma.omp import OmpVariables, omp_environment
 from hwnuma.options import NumaOptions
@@ -297,4 +297,7 @@ def _located(
         environment=environment,
     )
     found = job.find_gpus(machine)
-    return found, locate(machine, found.all, nccl_nodes=job.nccl_nodes(), unknown=job.options.unknown_locality)
+    nccl_nodes = job.nccl_nodes()
+    localities = locate(machine, found.all, nccl_nodes=nccl_nodes, unknown=job.options.unknown_locality)
+    doubts = disagreements(machine, found.all, localities, nccl_nodes)
+    return replace(found, warnings=(*found.warnings, *doubts)), localities

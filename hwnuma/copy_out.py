@@ -98,15 +98,20 @@ def _numa_nodes(topology: Any) -> tuple[NumaNode, ...]:
 
     libhwloc gives a node without CPUs the cpuset of the CPUs near it. In the kernel a CPU belongs to one node,
     so of nodes whose sets overlap only one has the CPUs: memory of a special kind has not, nor has the one
-    that spans more, nor the one with the higher number (firmware lists the nodes with CPUs first).
+    that spans more, nor the one with the higher number (firmware lists the nodes with CPUs first). One that
+    spans more keeps what is left over.
+    Where no node has any CPU (the saving process was allowed memory far from its CPUs only), all CPUs are equally
+    far from memory, and the first node has them all.
     """
     nodes = list(_objects_at(topology, lib.HWLOC_TYPE_DEPTH_NUMANODE))
     owned: dict[int, CpuSet] = {}
     taken = CpuSet()
     for obj in sorted(nodes, key=lambda obj: (_text(obj.subtype) in _MEMORY_ALONE, len(_cpuset(obj)), obj.os_index)):
         near = _cpuset(obj)
-        owned[obj.os_index] = near if near.isdisjoint(taken) else CpuSet()
+        owned[obj.os_index] = near - taken
         taken |= near
+    if owned and not taken:
+        owned[min(owned)] = _cpuset(lib.hwloc_get_root_obj(topology))
     return tuple(
         NumaNode(
             os_index=int(obj.os_index),

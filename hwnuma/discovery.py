@@ -56,7 +56,7 @@ def find_gpus(
     if ":" in name:
         addressed = state_nodes(gpus_at(machine, [part for part in name.split(",") if part.strip()]), gpu_nodes)
         return FoundGpus(addressed, addressed, "addresses")
-    source, found, vendor = _all_gpus(name, machine)
+    source, found, vendor, doubts = _all_gpus(name, machine)
     everyone = state_nodes(found, gpu_nodes)
     seen = visible_gpus(everyone, environment, vendor=vendor, strict=strict)
     if not seen.gpus:
@@ -64,20 +64,24 @@ def find_gpus(
             f"{seen.variable}={seen.value} leaves none of the {len(everyone)} GPUs visible: unset it, or plan without "
             "GPUs (--gpus none --ranks N)"
         )
-    return FoundGpus(seen.gpus, everyone, source, seen.warnings)
+    return FoundGpus(seen.gpus, everyone, source, (*doubts, *seen.warnings))
 
 
-def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str]:
-    """Ask the sources that a name stands for, in turn: who answered, what, and the vendor whose variables count."""
+def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str, tuple[str, ...]]:
+    """Ask the sources that a name stands for, in turn.
+
+    Returns:
+        Who answered, what, the vendor whose variables count, and warnings.
+    """
     if name in VENDORS:
-        return "topology", TopologyGpus(machine, name).gpus(), name
+        return "topology", TopologyGpus(machine, name).gpus(), name, ()
     if name == "nvml" or (name == "auto" and machine.is_this_system):
         try:
-            return "nvml", _nvml_gpus(), "nvidia"
+            return "nvml", _nvml_gpus(), "nvidia", ()
         except GpuError as error:
             if name == "nvml":
                 raise
-            attempt = f"NVML: {error}; then: "
+            attempt = str(error)
     elif name == "auto":
         attempt = ""
     else:
@@ -88,8 +92,11 @@ def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str]:
     try:
         found = TopologyGpus(machine).gpus()
     except GpuNotFoundError as error:
-        raise GpuNotFoundError(f"{attempt}{error}") from None
-    return "topology", found, _vendor_of(machine, found[0])
+        raise GpuNotFoundError(f"NVML: {attempt}; then: {error}" if attempt else str(error)) from None
+    vendor = _vendor_of(machine, found[0])
+    # Without NVML, a lost GPU and MIG instances cannot be told; on an AMD or Intel machine it was not to be expected.
+    doubts = (f"the GPUs are those of the topology, since NVML does not work: {attempt}",) if vendor == "nvidia" else ()
+    return "topology", found, vendor, doubts if attempt else ()
 
 
 def _nvml_gpus() -> tuple[Gpu, ...]:

@@ -15,9 +15,11 @@ several (a Package of SNC nodes), all (numa_node is -1) or none (a restricted cp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hwnuma.bitmap import CpuSet, NodeSet, union
 from hwnuma.errors import NoAllowedCpusError, PlanError, UnknownLocalityError
 from hwnuma.gpus import Gpu
 from hwnuma.machine import Machine, NumaNode, PciDevice
@@ -52,20 +54,28 @@ def locate(
         For each GPU a Locality with one node, or with an error.
     """
     found = [_candidates(machine, gpu, nccl_nodes or {}, unknown) for gpu in gpus]
-    dealt: dict[tuple[int, ...], int] = {}
+    turns: Counter[NodeSet] = Counter()
+    spare_turns: Counter[NodeSet] = Counter()
     for place, locality in enumerate(found):
         if len(locality.nodes) > 1:
-            found[place] = _deal(machine, locality, dealt)
+            found[place] = _deal(machine, locality, turns, spare_turns)
     return found
 
 
-def _deal(machine: Machine, locality: Locality, dealt: dict[tuple[int, ...], int]) -> Locality:
-    """Pick the next of several equally near nodes; those with nothing to use come in only if all are such."""
-    usable = tuple(node for node in locality.nodes if node.cpuset & machine.allowed_cpuset) or locality.nodes
-    key = tuple(node.os_index for node in usable)
-    turn = dealt.get(key, 0)
-    dealt[key] = turn + 1
-    return Locality((usable[turn % len(usable)],), locality.source)
+def _deal(machine: Machine, locality: Locality, turns: Counter[NodeSet], spare_turns: Counter[NodeSet]) -> Locality:
+    """Pick the next of several equally near nodes; one with nothing to use gives way to the next that has.
+
+    The turns go round all of the nodes, so a GPU whose node has CPUs to use keeps it whatever other nodes lose.
+    """
+    nodes = locality.nodes
+    key = NodeSet(node.os_index for node in nodes)
+    picked = nodes[turns[key] % len(nodes)]
+    turns[key] += 1
+    usable = [node for node in nodes if not node.cpuset.isdisjoint(machine.allowed_cpuset)]
+    if usable and picked not in usable:
+        picked = usable[spare_turns[key] % len(usable)]
+        spare_turns[key] += 1
+    return Locality((picked,), locality.source)
 
 
 def _candidates(  # noqa: PLR0911 -- the order of sources reads as one list
@@ -75,7 +85,12 @@ def _candidates(  # noqa: PLR0911 -- the order of sources reads as one list
         return _given(machine, gpu, gpu.numa_node)
     device = machine.pci_device(gpu.pci_address) if gpu.pci_address else None
     near = _nodes_near(machine, device) if device else ()
-    if device is not None and not device.is_near_root and not near and device.near_cpuset:
+    if (
+        device is not None
+        and not device.is_near_root
+        and device.near_cpuset.isdisjoint(machine.cpuset)
+        and device.near_cpuset
+    ):
         return Locality(error=_absent(machine, gpu, device))
     if len(near) == 1:
         return Locality(near, "hwloc")
@@ -95,7 +110,9 @@ def _nodes_near(machine: Machine, device: PciDevice) -> tuple[NumaNode, ...]:
     if device.is_near_root:
         return ()
     if not device.near_cpuset.isdisjoint(machine.cpuset):
-        return tuple(node for node in machine.cpu_nodes if not node.cpuset.isdisjoint(device.near_cpuset))
+        near = tuple(node for node in machine.cpu_nodes if not node.cpuset.isdisjoint(device.near_cpuset))
+        # CPUs can belong to no node that is known (Threadripper 2990WX: two of the four dies have no memory).
+        return near or _nodes_of_packages(machine, device.near_cpuset)
     if device.near_cpuset:
         return ()
     # No CPU at all is near: a node of memory alone, of which the CPUs near it are known.
@@ -103,6 +120,12 @@ def _nodes_near(machine: Machine, device: PciDevice) -> tuple[NumaNode, ...]:
     return tuple(
         owner for owner in machine.cpu_nodes if any(not node.near_cpuset.isdisjoint(owner.cpuset) for node in by_number)
     )
+
+
+def _nodes_of_packages(machine: Machine, cpuset: CpuSet) -> tuple[NumaNode, ...]:
+    """The CPU-bearing nodes of the packages that hold these CPUs."""
+    around = union(package.cpuset for package in machine.packages if not package.cpuset.isdisjoint(cpuset))
+    return tuple(node for node in machine.cpu_nodes if not node.cpuset.isdisjoint(around))
 
 
 def _is_everything(machine: Machine, nodes: Sequence[NumaNode]) -> bool:
@@ -123,6 +146,43 @@ def _by_nvml(machine: Machine, gpu: Gpu) -> tuple[NumaNode, ...]:
 def _by_nccl(machine: Machine, gpu: Gpu, nccl_nodes: Mapping[str, int]) -> tuple[NumaNode, ...]:
     number = nccl_nodes.get(gpu.pci_address or "")
     return tuple(node for node in machine.cpu_nodes if node.os_index == number)
+
+
+def disagreements(
+    machine: Machine,
+    gpus: Sequence[Gpu],
+    localities: Sequence[Locality],
+    nccl_nodes: Mapping[str, int] | None = None,
+) -> list[str]:
+    """Say which other sources place a GPU elsewhere than the one that was believed, a sentence each.
+
+    Args:
+        machine: where the GPUs are.
+        gpus: as given to `locate`.
+        localities: what `locate` answered.
+        nccl_nodes: as given to `locate`.
+    """
+    said = []
+    for gpu, locality in zip(gpus, localities, strict=True):
+        for node in locality.nodes:
+            other = _other_opinion(machine, gpu, node, nccl_nodes or {})
+            if other:
+                said.append(
+                    f"{gpu} is taken to be on NUMA node {node.os_index} (known from {locality.source}), but {other}"
+                )
+    return said
+
+
+def _other_opinion(machine: Machine, gpu: Gpu, node: NumaNode, nccl_nodes: Mapping[str, int]) -> str:
+    told = _by_nvml(machine, gpu)
+    if told and node not in told:
+        return f"NVML says that CPUs {gpu.cpu_affinity} are near it"
+    # A GPU's own memory node (GB200) says nothing of where its CPUs are.
+    with_cpus = NodeSet(owner.os_index for owner in machine.cpu_nodes) & (gpu.memory_affinity or NodeSet())
+    if with_cpus and node.os_index not in with_cpus and not told:
+        return f"NVML says that the memory of NUMA nodes {with_cpus} is near it"
+    number = nccl_nodes.get(gpu.pci_address or "", node.os_index)
+    return f"the NCCL topology file says node {number}" if number != node.os_index else ""
 
 
 def _cpu_nodes_text(machine: Machine) -> str:

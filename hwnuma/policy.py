@@ -3,7 +3,7 @@
 The modes' meaning is torch's (torch/numa/binding.py, torch 2.13), and where it answers rightly, so is the result, to
 the CPU. A rank's GPU makes a *claim* on the node that the GPU is on; the claims on one node, in GPU order, are what the
 node's cores (``exclusive``) or last-level caches (``core-complex``) are divided among. A GPU with two ranks makes two
-claims, a rank with two GPUs has two, and a GPU that others may use makes one for nobody.
+claims, a rank with two GPUs has two, and a GPU that others may use makes them for nobody.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import pairwise
 from hwnuma.bitmap import CpuSet, NodeSet, union
 from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, OptionError, PlanError
 from hwnuma.gpus import Gpu
-from hwnuma.locality import Locality, locate
+from hwnuma.locality import Locality, disagreements, locate
 from hwnuma.machine import Core, Machine, NumaNode
 from hwnuma.options import AffinityMode, DivideAmong, NoAllowedCpus, NumaOptions, RankOrder
 from hwnuma.placement import Binding, Plan
@@ -57,7 +57,9 @@ def make_plan(
         for rank, places in enumerate(rank_gpus)
     )
     plan = Plan(options, machine.source, machine.allowed_cpuset, bindings)
-    return replace(plan, warnings=tuple(_warnings(usable, plan)))
+    localities = locate(usable, gpus, nccl_nodes=nccl_nodes, unknown=options.unknown_locality)
+    doubts = disagreements(usable, gpus, localities, nccl_nodes)
+    return replace(plan, warnings=(*doubts, *_warnings(usable, plan)))
 
 
 # ---- which rank drives which GPU -----------------------------------------------------------------------------
@@ -124,9 +126,19 @@ def _usable_cpus(machine: Machine, options: NumaOptions) -> CpuSet:
 
 @dataclass(slots=True)
 class _Claim:
-    """One rank's wish for CPUs of the node that its GPU is on; rank -1 holds a share free for another job."""
+    """One rank's wish for CPUs of the node that its GPU is on; rank -1 holds a share free for another job.
+
+    Attributes:
+        rank: who gets it.
+        gpu: the place of its GPU among those that the machine is divided among.
+        locality: the node, and who says so.
+        cpuset: what it got so far.
+        error: why it gets nothing.
+        subject: what to call it in messages.
+    """
 
     rank: int
+    gpu: int
     locality: Locality
     cpuset: CpuSet = CpuSet()
     error: PlanError | None = None
@@ -151,16 +163,17 @@ def _gpu_claims(
         for place in places:
             drivers[place].append(rank)
     # `auto` was decided by whoever knows what other ranks see (hwnuma.launch); a plan for all ranks needs no more.
-    hidden = _hidden_gpus(gpus, all_gpus) if options.divide_among is DivideAmong.ALL else []
     order = [(gpu, drivers[place] or [-1]) for place, gpu in enumerate(gpus)]
-    order += [(gpu, [-1]) for gpu in hidden]
-    if hidden:
-        # By the machine's own numbers, so that all jobs divide alike; among visible GPUs alone, in the job's order.
+    if options.divide_among is DivideAmong.ALL:
+        # By the machine's own numbers, and as many claims for each GPU, whoever sees or drives it, so that all jobs
+        # divide alike; among visible GPUs alone, in the job's order.
+        order += [(gpu, [-1]) for gpu in _hidden_gpus(gpus, all_gpus)]
+        order = [(gpu, ranks + [-1] * (options.ranks_per_gpu - len(ranks))) for gpu, ranks in order]
         order.sort(key=lambda entry: entry[0].index)
     localities = locate(machine, [gpu for gpu, _ in order], nccl_nodes=nccl_nodes, unknown=options.unknown_locality)
     return [
-        _Claim(rank, locality, error=locality.error, subject=str(gpu))
-        for (gpu, ranks), locality in zip(order, localities, strict=True)
+        _Claim(rank, number, locality, error=locality.error, subject=str(gpu))
+        for number, ((gpu, ranks), locality) in enumerate(zip(order, localities, strict=True))
         for rank in ranks
     ]
 
@@ -178,26 +191,35 @@ def _spread_claims(machine: Machine, ranks: int) -> list[_Claim]:
     """
     cores = [node for node in machine.cpu_nodes for _ in machine.cores_within(node.cpuset & machine.allowed_cpuset)]
     if not cores:
-        raise NoAllowedCpusError(
+        error = NoAllowedCpusError(
             f"no NUMA node of {machine.source} has a CPU that may be used: allowed CPUs are "
             f"{machine.allowed_cpuset or 'none'}"
         )
+        return [_Claim(rank, rank, Locality(error=error), error=error) for rank in range(ranks)]
     return [
-        _Claim(rank, Locality((cores[rank * len(cores) // ranks],), "none"), subject=f"rank {rank}")
+        _Claim(rank, rank, Locality((cores[rank * len(cores) // ranks],), "none"), subject=f"rank {rank}")
         for rank in range(ranks)
     ]
 
 
 def _move_to_nearest(machine: Machine, claims: Iterable[_Claim], options: NumaOptions) -> None:
-    """Say which claims are on nodes with nothing to use; on request, move them to the nearest node that has some."""
+    """Say which claims are on nodes with nothing to use; on request, move them to the nearest node that has some.
+
+    In `socket`, a node with nothing to use adds nothing and is no error, as long as its package has another.
+    """
     for claim in claims:
-        if claim.error is None and claim.node.cpuset.isdisjoint(machine.allowed_cpuset):
-            claim.error = _no_allowed_cpus(machine, claim)
+        if claim.error is None and _reach(machine, claim.node, options).isdisjoint(machine.allowed_cpuset):
+            claim.error = _no_allowed_cpus(machine, claim, _reach(machine, claim.node, options))
         if options.no_allowed_cpus is NoAllowedCpus.NEAREST and isinstance(claim.error, NoAllowedCpusError):
             nearest = _nearest_usable(machine, claim.locality.nodes)
             if nearest is not None:
                 claim.locality = Locality((nearest,), "nearest")
                 claim.error = None
+
+
+def _reach(machine: Machine, node: NumaNode, options: NumaOptions) -> CpuSet:
+    """The CPUs that a rank on a node can get any of, allowed or not."""
+    return _package_cpus(machine, node) if options.affinity_mode is AffinityMode.SOCKET else node.cpuset
 
 
 def _nearest_usable(machine: Machine, homes: Sequence[NumaNode]) -> NumaNode | None:
@@ -229,52 +251,68 @@ def _settle(machine: Machine, claims: Sequence[_Claim], options: NumaOptions) ->
     for number, sharers in by_node.items():
         for node in (sharers[0].node, *idle.get(number, ())):
             _share_node(machine, node, sharers, share)
+        for claim in sharers:
+            # What one node is too small for, another may have given.
+            claim.error = None if claim.cpuset else claim.error
 
 
 def _share_node(machine: Machine, node: NumaNode, sharers: Sequence[_Claim], share: _Share) -> None:
     """Add to every claim its part of a node: the claims' own, or one that is handed to them."""
+    ranks_by_gpu = list(Counter(claim.gpu for claim in sharers).values())
     try:
-        parts = share(machine, node, len(sharers))
+        parts = share(machine, node, ranks_by_gpu)
     except NotEnoughCoresError as error:
         for claim in sharers:
-            # A node that is only handed on is a gift: what cannot be divided is not given.
-            claim.error = claim.error or (None if claim.cpuset else error)
+            claim.error = claim.error or error
         return
     for claim, part in zip(sharers, parts, strict=True):
         claim.cpuset |= part
 
 
-_Share = Callable[[Machine, NumaNode, int], Sequence[CpuSet]]
+# From a machine, one of its nodes, and how many ranks each GPU on it has, to each rank's part, GPU by GPU.
+_Share = Callable[[Machine, NumaNode, Sequence[int]], Sequence[CpuSet]]
 
 
-def _share_whole_node(machine: Machine, node: NumaNode, sharers: int) -> Sequence[CpuSet]:
-    """`node`: the allowed CPUs of the node, for each sharer."""
-    return [node.cpuset & machine.allowed_cpuset] * sharers
+def _share_whole_node(machine: Machine, node: NumaNode, ranks_by_gpu: Sequence[int]) -> Sequence[CpuSet]:
+    """`node`: the allowed CPUs of the node, for each rank."""
+    return [node.cpuset & machine.allowed_cpuset] * sum(ranks_by_gpu)
 
 
-def _share_package(machine: Machine, node: NumaNode, sharers: int) -> Sequence[CpuSet]:
-    """`socket`: the allowed CPUs of the node's package, for each sharer; a node without CPUs adds none."""
-    return [_package_cpus(machine, node) & machine.allowed_cpuset] * sharers
+def _share_package(machine: Machine, node: NumaNode, ranks_by_gpu: Sequence[int]) -> Sequence[CpuSet]:
+    """`socket`: the allowed CPUs of the node's package, for each rank; a node without CPUs adds none."""
+    return [_package_cpus(machine, node) & machine.allowed_cpuset] * sum(ranks_by_gpu)
 
 
-def _share_cores(machine: Machine, node: NumaNode, sharers: int) -> Sequence[CpuSet]:
-    """`exclusive`: contiguous slices of the node's cores; the remainder goes one each to the first sharers."""
+def _share_cores(machine: Machine, node: NumaNode, ranks_by_gpu: Sequence[int]) -> Sequence[CpuSet]:
+    """`exclusive`: contiguous slices of the node's cores; the remainder goes one each to the first.
+
+    Where all GPUs have as many ranks, the GPUs' slices come first and are divided among their ranks; where they have
+    not, all ranks share alike.
+    """
     cores = [core.cpuset for core in machine.cores_within(node.cpuset & machine.allowed_cpuset)]
-    if len(cores) < sharers:
+    if len(cores) < sum(ranks_by_gpu):
         raise NotEnoughCoresError(
             f"NUMA node {node.os_index} has {len(cores)} cores to use (CPUs {node.cpuset & machine.allowed_cpuset}), "
-            f"and {sharers} GPUs or ranks that want cores of their own: use mode node or core-complex, which share, or "
-            "start fewer ranks"
+            f"and {sum(ranks_by_gpu)} GPUs or ranks that want cores of their own: use mode node or core-complex, which "
+            "share, or start fewer ranks"
         )
-    width, remainder = divmod(len(cores), sharers)
-    starts = [place * width + min(place, remainder) for place in range(sharers + 1)]
-    return [union(cores[start:end]) for start, end in pairwise(starts)]
+    if len(set(ranks_by_gpu)) > 1:
+        return [union(part) for part in _slices(cores, sum(ranks_by_gpu))]
+    of_gpus = _slices(cores, len(ranks_by_gpu))
+    return [union(part) for of_gpu in of_gpus for part in _slices(of_gpu, ranks_by_gpu[0])]
 
 
-def _share_caches(machine: Machine, node: NumaNode, sharers: int) -> Sequence[CpuSet]:
+def _slices(cores: Sequence[CpuSet], number: int) -> list[Sequence[CpuSet]]:
+    """Cut into contiguous slices; the remainder goes one each to the first ones."""
+    width, remainder = divmod(len(cores), number)
+    starts = [place * width + min(place, remainder) for place in range(number + 1)]
+    return [cores[start:end] for start, end in pairwise(starts)]
+
+
+def _share_caches(machine: Machine, node: NumaNode, ranks_by_gpu: Sequence[int]) -> Sequence[CpuSet]:
     """`core-complex`: one group of the node's CPUs under one last-level cache each, round if there are too few."""
     groups = cache_groups(machine, node)
-    return [groups[place % len(groups)] for place in range(sharers)]
+    return [groups[place % len(groups)] for place in range(sum(ranks_by_gpu))]
 
 
 _SHARES: dict[AffinityMode, _Share] = {
@@ -362,10 +400,11 @@ def _too_few_cores(rank: int, cores: Sequence[Core], options: NumaOptions) -> No
     )
 
 
-def _no_allowed_cpus(machine: Machine, claim: _Claim) -> NoAllowedCpusError:
+def _no_allowed_cpus(machine: Machine, claim: _Claim, reach: CpuSet) -> NoAllowedCpusError:
     node = claim.node
+    package = f" (those of its package: {reach})" if reach != node.cpuset else ""
     return NoAllowedCpusError(
-        f"{claim.subject} is on NUMA node {node.os_index} with CPUs {node.cpuset}, allowed are CPUs "
+        f"{claim.subject} is on NUMA node {node.os_index} with CPUs {node.cpuset}{package}, allowed are CPUs "
         f"{machine.allowed_cpuset or 'none'}, and they have none in common: ask the scheduler for CPUs near the GPU, "
         "or take the nearest that are allowed with --fallback nearest"
     )

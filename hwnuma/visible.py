@@ -145,7 +145,8 @@ def _cuda_index(gpus: Sequence[Gpu], text: str) -> _Entry:
     number = int(digits or "0")
     found = tuple(gpu for gpu in gpus if _device_number(gpu) == number)
     if not found:
-        return _Entry(problem=f"is no GPU's index here ({len(gpus)} GPUs)")
+        last = max(map(_device_number, gpus), default=-1)
+        return _Entry(problem="is no GPU's index here" + (f" (the last is {last})" if gpus else ""))
     rest = text[match.end() :].strip()
     return _Entry(found, remark=f"{text.strip()!r} is read as {number}" if rest else "")
 

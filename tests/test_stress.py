@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from tests.processes import answer_of
@@ -107,9 +105,8 @@ if __name__ == "__main__":
 
 
 def test_fork_spawn_and_threads_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Four threads load and read while 50 forks bind through the parent's library and four spawned workers bind 200 times."""
+    """Four threads load and read, 50 forks bind through the parent's library, four spawned workers bind 200 times."""
     script = tmp_path_factory.mktemp("stress") / "stress.py"
     script.write_text(STRESS)
-    run: Callable[..., object] = answer_of
-    failures, _ = run("import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')", str(script))  # type: ignore[misc]
+    failures, _ = answer_of("import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')", str(script))
     assert failures == []

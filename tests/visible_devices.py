@@ -83,13 +83,15 @@ MACHINES = {
 SOURCES = {
     "guide": "NVIDIA, CUDA Programming Guide, CUDA Environment Variables "
     "(<https://docs.nvidia.com/cuda/cuda-programming-guide/05-appendices/environment-variables.html>)",
-    "torch": "pytorch/pytorch, `test/test_cuda.py`: the tests of `_parse_visible_devices` and "
-    "`_transform_uuid_to_ordinals`, written after the CUDA driver's behaviour (pytorch/pytorch#84879, #92315)",
+    "torch": "pytorch/pytorch, `torch/cuda/__init__.py`: the rule of `_parse_visible_devices` and "
+    "`_transform_uuid_to_ordinals`, which imitate the CUDA driver where NVIDIA's guide is silent "
+    "(pytorch/pytorch#84879, #92315); some of these rows are also in torch's own tests",
     "mig": "NVIDIA, Multi-Instance GPU User Guide, CUDA Device Enumeration "
     "(<https://docs.nvidia.com/datacenter/tesla/mig-user-guide/>)",
     "rocr": "ROCm/ROCR-Runtime, `runtime/hsa-runtime/core/runtime/amd_filter_device.cpp`",
     "hip": "ROCm/clr, `rocclr/device/rocm/rocdevice.cpp`, `Device::init`",
     "ze": "Level Zero specification, Core Programming Guide, Affinity Mask",
+    "neo": "intel/compute-runtime, `ExecutionEnvironment::parseAffinityMask`",
     "own": "not documented anywhere that was found: hwnuma's own choice",
 }
 
@@ -129,7 +131,7 @@ def _cuda(value: str, answer: tuple[int, ...], source: str, rule: str, warns: st
 
 
 ONE_EACH, FIRST = "only one", "the first instance"
-UNKNOWN = "a fast one first, the rest open"
+UNKNOWN = "a fast one first"
 ROWS = [
     # Indices
     Row("four", {}, (0, 1, 2, 3), "guide", "not set: all"),
@@ -281,8 +283,8 @@ ROWS = [
     Row("intel", {ZE: "3,1"}, (1, 3), "ze", "a mask: its order changes nothing"),
     Row("intel", {ZE: "0.0,0.1,2"}, (0, 2), "ze", "tiles: their card is visible"),
     Row("intel", {ZE: "0,0"}, (0,), "ze", "a repetition changes nothing"),
-    Row("intel", {ZE: "1,9"}, (1,), "own", "an index that is not there is passed over", "passed over"),
-    Row("intel", {ZE: ""}, (0, 1, 2, 3), "own", "empty is as if not set"),
+    Row("intel", {ZE: "1,9"}, (1,), "neo", "an index that is not there is passed over", "passed over"),
+    Row("intel", {ZE: ""}, (0, 1, 2, 3), "neo", "empty is as if not set"),
 ]
 
 

@@ -1,0 +1,1 @@
+"""hwnuma against PyTorch, and against everything that other people have published."""

@@ -1,0 +1,1 @@
+"""Tests on a machine that has NVIDIA GPUs, with its own driver. Elsewhere they are skipped."""

@@ -1,0 +1,227 @@
+"""The machines that guests are: what QEMU is asked for, and so what the kernel inside has to find.
+
+All numbers are the guest kernel's own (OS indexes). CPUs are numbered as a real server's firmware does it:
+first one thread of every core, through all dies and packages, then the cores' other threads. So the
+threads of core 3 of a machine of 16 cores are CPUs 3 and 19, and libhwloc's logical numbers differ from
+the kernel's, as they do on real machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Cpus = frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a guest is made of.
+
+    Attributes:
+        name: what the machine is called on the command line and in the names of tests.
+        about: one line for people.
+        packages: number of processor packages (sockets).
+        dies_per_package: dies of a package; each die is one L3 cache.
+        cores_per_die: cores of a die; each has its own L1 and L2 caches.
+        threads_per_core: hardware threads of a core.
+        node_dies: for each NUMA node its dies, numbered through the machine; none for a node of memory
+            alone. Empty if the firmware has no NUMA tables at all.
+        memory: MiB of each node.
+        displays: for each display device (PCI class 0380, the stand-in for a GPU) the NUMA node that
+            firmware says it is on, or -1 if it does not say.
+        distances: the SLIT, one row a node; empty leaves it to QEMU (10, and 20 between nodes).
+        initiators: for each node the node whose CPUs are nearest to its memory; if given, the firmware
+            has an HMAT that says so.
+        offline: CPUs that are taken offline before the command runs.
+        cpuset_cpus: ``cpuset.cpus`` of the cgroup that the command runs in, in list form; "" for no limit.
+        cpuset_mems: ``cpuset.mems`` of that cgroup.
+    """
+
+    name: str
+    about: str
+    packages: int
+    dies_per_package: int
+    cores_per_die: int
+    threads_per_core: int
+    node_dies: tuple[tuple[int, ...], ...]
+    memory: int
+    displays: tuple[int, ...]
+    distances: tuple[tuple[int, ...], ...] = ()
+    initiators: tuple[int, ...] = ()
+    offline: frozenset[int] = frozenset()
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+
+    @property
+    def die_count(self) -> int:
+        """Number of dies in the machine."""
+        return self.packages * self.dies_per_package
+
+    @property
+    def core_count(self) -> int:
+        """Number of cores in the machine."""
+        return self.die_count * self.cores_per_die
+
+    @property
+    def cpu_count(self) -> int:
+        """Number of CPUs (hardware threads) in the machine, offline ones included."""
+        return self.core_count * self.threads_per_core
+
+    @property
+    def online(self) -> Cpus:
+        """The CPUs that are online."""
+        return frozenset(range(self.cpu_count)) - self.offline
+
+    @property
+    def allowed(self) -> Cpus:
+        """The CPUs that the command may run on."""
+        return self.online & parse_list(self.cpuset_cpus) if self.cpuset_cpus else self.online
+
+    @property
+    def allowed_nodes(self) -> frozenset[int]:
+        """The NUMA nodes whose memory the command may use."""
+        return parse_list(self.cpuset_mems) if self.cpuset_mems else frozenset(range(max(1, len(self.node_dies))))
+
+    def online_of_dies(self, dies: Iterable[int]) -> Cpus:
+        """The online CPUs of some dies."""
+        cores = [die * self.cores_per_die + core for die in dies for core in range(self.cores_per_die)]
+        return self.online.intersection(*[[cpu for core in cores for cpu in self._threads_of(core)]])
+
+    def online_of_node(self, node: int) -> Cpus:
+        """The online CPUs of a NUMA node; without NUMA tables, node 0 has all."""
+        return self.online_of_dies(self.node_dies[node]) if self.node_dies else self.online
+
+    def online_by_package(self) -> tuple[Cpus, ...]:
+        """The online CPUs of each package."""
+        per = self.dies_per_package
+        return tuple(self.online_of_dies(range(package * per, (package + 1) * per)) for package in range(self.packages))
+
+    def online_by_core(self) -> tuple[Cpus, ...]:
+        """The online CPUs of each core that has any, in the order of the cores."""
+        cores = (self.online.intersection(self._threads_of(core)) for core in range(self.core_count))
+        return tuple(core for core in cores if core)
+
+    def display_addresses(self) -> tuple[str, ...]:
+        """The PCI address of each display, in the order of `displays`.
+
+        A node's displays are on a host bridge of their own, whose buses start at `first_bus`; each
+        display is alone on the bus behind its root port, and root ports are numbered in order.
+        """
+        addresses = []
+        for position, node in enumerate(self.displays):
+            bus = first_bus(node) + 1 + self.displays[:position].count(node)
+            addresses.append(f"0000:{bus:02x}:00.0")
+        return tuple(addresses)
+
+    def _threads_of(self, core: int) -> range:
+        return range(core, self.cpu_count, self.core_count)
+
+
+def first_bus(node: int) -> int:
+    """Return the number of the first PCI bus of a NUMA node (-1: of the bus that is on no node)."""
+    return (node + 1) * 0x20
+
+
+def parse_list(text: str) -> frozenset[int]:
+    """Read the kernel's list form of a set (``0-3,8``), independently of hwnuma."""
+    members: set[int] = set()
+    for piece in filter(None, text.strip().split(",")):
+        first, _, last = piece.partition("-")
+        members.update(range(int(first), int(last or first) + 1))
+    return frozenset(members)
+
+
+# As of a two-socket EPYC: the nodes of a package are near each other, and far from the other package's.
+_TWO_PACKAGES_OF_TWO_NODES = ((10, 12, 32, 32), (12, 10, 32, 32), (32, 32, 10, 12), (32, 32, 12, 10))
+# Nodes 2 and 3 are memory alone: 2 next to node 0, 3 next to node 1.
+_TWO_NODES_AND_TWO_MEMORIES = ((10, 21, 17, 28), (21, 10, 28, 17), (17, 28, 10, 28), (28, 17, 28, 10))
+
+TWO_SOCKET_NPS2 = Machine(
+    name="two-socket-nps2",
+    about="2 packages x 2 nodes x 2 L3s x 2 cores x 2 threads; displays on nodes 1, 1, 0 and 3",
+    packages=2,
+    dies_per_package=4,
+    cores_per_die=2,
+    threads_per_core=2,
+    node_dies=((0, 1), (2, 3), (4, 5), (6, 7)),
+    memory=384,
+    displays=(1, 1, 0, 3),
+    distances=_TWO_PACKAGES_OF_TWO_NODES,
+)
+
+FOUR_NODES = Machine(
+    name="four-nodes",
+    about="2 packages x 2 nodes of one L3 and 2 cores x 2 threads; one display on each node; 1 GiB a node",
+    packages=2,
+    dies_per_package=2,
+    cores_per_die=2,
+    threads_per_core=2,
+    node_dies=((0,), (1,), (2,), (3,)),
+    memory=1024,
+    displays=(0, 1, 2, 3),
+    distances=_TWO_PACKAGES_OF_TWO_NODES,
+)
+
+CPULESS = Machine(
+    name="cpuless",
+    about="2 packages = 2 nodes of 4 cores x 2 threads, and 2 nodes of memory alone; displays on node 1 and on none",
+    packages=2,
+    dies_per_package=1,
+    cores_per_die=4,
+    threads_per_core=2,
+    node_dies=((0,), (1,), (), ()),
+    memory=384,
+    displays=(1, -1),
+    distances=_TWO_NODES_AND_TWO_MEMORIES,
+)
+
+CPULESS_HMAT = Machine(
+    name="cpuless-hmat",
+    about="cpuless with an HMAT (whose CPUs are nearest to which memory), and a third display on node 3, memory alone",
+    packages=2,
+    dies_per_package=1,
+    cores_per_die=4,
+    threads_per_core=2,
+    node_dies=((0,), (1,), (), ()),
+    memory=384,
+    displays=(1, -1, 3),
+    distances=_TWO_NODES_AND_TWO_MEMORIES,
+    initiators=(0, 1, 0, 1),
+)
+
+OFFLINE_RESTRICTED = Machine(
+    name="offline-restricted",
+    about=(
+        "two-socket-nps2 less a core and a half of node 1 and an L3 of node 3 (offline), in a cgroup with all CPUs "
+        "of node 1, some of nodes 0 and 2, none of node 3, and the memory of nodes 0 and 1"
+    ),
+    packages=2,
+    dies_per_package=4,
+    cores_per_die=2,
+    threads_per_core=2,
+    node_dies=((0, 1), (2, 3), (4, 5), (6, 7)),
+    memory=384,
+    displays=(1, 1, 0, 3),
+    distances=_TWO_PACKAGES_OF_TWO_NODES,
+    offline=frozenset({5, 21, 23, 12, 13, 28, 29}),
+    cpuset_cpus="2-8,18-24",
+    cpuset_mems="0-1",
+)
+
+SINGLE = Machine(
+    name="single",
+    about="1 package of 4 cores x 2 threads without NUMA tables; one display, on no node",
+    packages=1,
+    dies_per_package=1,
+    cores_per_die=4,
+    threads_per_core=2,
+    node_dies=(),
+    memory=1024,
+    displays=(-1,),
+)
+
+MACHINES = {
+    machine.name: machine
+    for machine in (TWO_SOCKET_NPS2, FOUR_NODES, CPULESS, CPULESS_HMAT, OFFLINE_RESTRICTED, SINGLE)
+}
