@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <sys/syscall.h>
+#ifdef HWNUMA_CARRIES_HWLOC
+#include "hwnuma_names.h" /* written by carry.py: the carried libhwloc's symbols have names of their own */
+#endif
 #include <hwloc.h>
 #include <hwloc/linux.h>
 

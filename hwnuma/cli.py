@@ -20,6 +20,7 @@ from hwnuma.bitmap import CpuSet
 from hwnuma.cli_options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS, Option, add_options, job_of, read, split_command
 from hwnuma.discovery import FoundGpus
 from hwnuma.errors import BindingError, GpuError, HwnumaError, OptionError, PlanError
+from hwnuma.formats import FORMATS, plan_as
 from hwnuma.launch import Job, become, bind_job, plan_job, resolve_command
 from hwnuma.locality import Locality, disagreements, locate
 from hwnuma.machine import Machine
@@ -66,7 +67,7 @@ def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
 
     plan = command("plan", "Show which rank gets which CPUs, and why", PLAN_OPTIONS)
     _topology_options(plan)
-    _format_option(plan, ("table", "json"))
+    _format_option(plan, ("table", "json", *FORMATS))
     execute = command(
         "exec", "Bind this process, then become the command: hwnuma exec [options] [--] COMMAND…", EXEC_OPTIONS
     )
@@ -156,7 +157,13 @@ def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     job = job_of(read(PLAN_OPTIONS, parsed, environment), environment)
     plan = plan_job(machine, job)
     plan = replace(plan, warnings=(*warnings, *plan.warnings))
-    print(json.dumps(plan_as_data(plan), indent=2) if parsed.format == "json" else plan_as_text(plan))
+    if parsed.format in FORMATS:
+        text = plan_as(plan, parsed.format)
+        for warning in plan.warnings:  # beside what another program is to read
+            print(f"hwnuma plan: warning: {warning}", file=sys.stderr)
+    else:
+        text = json.dumps(plan_as_data(plan), indent=2) if parsed.format == "json" else plan_as_text(plan)
+    print(text)
     return RANK_NOT_PLACED if plan.errors else DONE
 
 
@@ -169,6 +176,8 @@ def _exec(parsed: argparse.Namespace, command: Sequence[str], environment: Mappi
     except (FileNotFoundError, PermissionError) as error:
         return _fail("hwnuma exec", error, NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
     job, given = job_of(values, environment), None
+    if parsed.cpus is None and values["cpus"] is not None:
+        _warn_of_options_without_use(parsed, values["cpus"])
     if values["cpus"] is not None:
         given = Binding(
             values["local_rank"] or 0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"]
@@ -179,6 +188,19 @@ def _exec(parsed: argparse.Namespace, command: Sequence[str], environment: Mappi
     except OSError as error:
         print(f"hwnuma exec: {command[0]}: {error.strerror}", file=sys.stderr)
         return NOT_EXECUTABLE
+
+
+def _warn_of_options_without_use(parsed: argparse.Namespace, cpus: CpuSet) -> None:
+    """Say that a place from the environment, as a launcher's plug-in hands it out, leaves nothing to plan here."""
+    still_used = ("--memory", "--fallback")
+    planning = (option for option in PLAN_OPTIONS if option.flag not in still_used)
+    given = [option.flag for option in planning if getattr(parsed, option.name) is not None]
+    if given:
+        logging.getLogger("hwnuma").warning(
+            "HWNUMA_CPUS=%s is this rank's place, as it was planned already: %s on the command line does nothing",
+            cpus,
+            ", ".join(given),
+        )
 
 
 def _command_environment(binding: Binding, omp: OmpVariables, environment: Mapping[str, str]) -> dict[str, str]:

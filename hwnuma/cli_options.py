@@ -183,6 +183,15 @@ def read(options: Sequence[Option], arguments: argparse.Namespace, environment: 
     return values
 
 
+def read_environment(options: Sequence[Option], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Convert the options' texts where there is no command line: the environment's, or else the default.
+
+    Raises:
+        OptionError: a value makes no sense; the message names the variable.
+    """
+    return read(options, argparse.Namespace(**{option.name: None for option in options}), environment)
+
+
 def job_of(values: Mapping[str, Any], environment: Mapping[str, str]) -> Job:
     """Make a Job of the values of `PLAN_OPTIONS`.
 

@@ -10,7 +10,8 @@ several (a Package of SNC nodes), all (numa_node is -1) or none (a restricted cp
 4. ``hwloc-spread``: the ancestor covers some nodes, but not the whole machine, and nothing tells them apart: the GPUs
    that are equally near to them are dealt out to them by index.
 5. ``single-node``: only one node in the machine has CPUs.
-6. Unknown: an error that names the remedies; ``node0``, as torch does it, on request only.
+6. ``single-package``: in ``socket`` the node does not matter if the machine has one package (`hwnuma.policy`).
+7. Unknown: an error that names the remedies; ``node0``, as torch does it, on request only.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hwnuma.bitmap import CpuSet, NodeSet, union
-from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, OptionError, PlanError
+from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, OptionError, PlanError, UnknownLocalityError
 from hwnuma.gpus import Gpu
 from hwnuma.locality import Locality, disagreements, locate
 from hwnuma.machine import Core, Machine, NumaNode
@@ -171,11 +171,24 @@ def _gpu_claims(
         order = [(gpu, ranks + [-1] * (options.ranks_per_gpu - len(ranks))) for gpu, ranks in order]
         order.sort(key=lambda entry: entry[0].index)
     localities = locate(machine, [gpu for gpu, _ in order], nccl_nodes=nccl_nodes, unknown=options.unknown_locality)
+    if options.affinity_mode is AffinityMode.SOCKET:
+        localities = [
+            _in_the_only_package(machine, gpu, locality) for (gpu, _), locality in zip(order, localities, strict=True)
+        ]
     return [
         _Claim(rank, number, locality, error=locality.error, subject=str(gpu))
         for number, ((gpu, ranks), locality) in enumerate(zip(order, localities, strict=True))
         for rank in ranks
     ]
+
+
+def _in_the_only_package(machine: Machine, gpu: Gpu, locality: Locality) -> Locality:
+    """A GPU of which nothing says on which node it is, is in the package all the same if there is only one."""
+    if gpu.numa_node is not None or not isinstance(locality.error, UnknownLocalityError):
+        return locality  # a wrong node that somebody states stays an error
+    if len({_package_cpus(machine, node) for node in machine.cpu_nodes}) == 1:
+        return Locality(machine.cpu_nodes[:1], "single-package")
+    return locality
 
 
 def _hidden_gpus(gpus: Sequence[Gpu], all_gpus: Sequence[Gpu]) -> list[Gpu]:

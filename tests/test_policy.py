@@ -165,6 +165,17 @@ def test_cpus_of_no_node_still_belong_to_a_socket() -> None:
     assert cpus(plan(machine, on_nodes(0), "socket")) == ["0-7"]
 
 
+def test_in_socket_a_single_package_needs_no_locality() -> None:
+    """Nothing says on which of the nodes the GPU is, but there is one package: only the other modes have to know."""
+    machine = synthetic("pack:1 numa:2 core:2 pu:1")
+    made = plan(machine, (Gpu(0), Gpu(1)), "socket")
+    assert cpus(made) == ["0-3", "0-3"]
+    assert {binding.locality for binding in made} == {"single-package"}
+    assert cpus(plan(machine, (Gpu(0),), "node")) == ["UnknownLocalityError"]
+    assert cpus(plan(machine, on_nodes(7), "socket")) == ["UnknownLocalityError"]
+    assert cpus(plan(synthetic("pack:2 numa:2 core:2 pu:1"), (Gpu(0),), "socket")) == ["UnknownLocalityError"]
+
+
 def test_a_node_of_memory_alone_is_no_error_and_is_named_apart() -> None:
     """GPU memory on a GH200: socket works, and its nodes are listed as near, never among those to use."""
     machine = fixture("gh200_x4")

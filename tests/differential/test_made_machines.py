@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
@@ -28,6 +29,7 @@ from tests.differential.compare import outcome, table
 from tests.differential.machines import REPOSITORY, Compared
 from tests.differential.torch_answers import ask_torch
 from tests.made_machines import Made, make
+from tests.require import require
 
 _SEED = 41
 _MACHINES = 120
@@ -123,7 +125,7 @@ def test_torch_agrees(sample: list[Made]) -> None:
 
     Of one difference only the kind is checked: `socket` on machines whose packages are not made of whole nodes.
     """
-    pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
+    require(find_spec("torch"), "PyTorch is not installed: pip install torch==2.13.0")
     compared = [
         Compared(
             f"made {number}", Path(), sysfs.from_machine(made.machine),

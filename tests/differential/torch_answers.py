@@ -40,8 +40,13 @@ def _way_to_mount(holder: Path) -> list[str] | None:
     return None
 
 
-def ask_torch(machines: Sequence[Compared]) -> dict[str, Any]:
+def ask_torch(machines: Sequence[Compared], *, mount: bool = True) -> dict[str, Any]:
     """What torch answers for each machine, cut, mode and GPU.
+
+    Args:
+        machines: what to ask about.
+        mount: put the trees in place of /sys in a mount namespace, if one can be had; otherwise, and where none can,
+            intercept the process's own file access.
 
     Returns:
         ``torch``: its version; ``way``: how it was made to see the trees; ``answers``: by name, CPU list and mode.
@@ -64,7 +69,7 @@ def ask_torch(machines: Sequence[Compared]) -> dict[str, Any]:
         tools.mkdir()
         (tools / "numactl").write_text("#!/bin/sh\nexit 1\n", encoding="ascii")
         (tools / "numactl").chmod(0o755)
-        namespace = _way_to_mount(holder)
+        namespace = _way_to_mount(holder) if mount else None
         done = subprocess.run(
             [
                 *(namespace or []), sys.executable, "-m", "tests.differential.torch_process",
