@@ -4,6 +4,8 @@ A worker calls `bind`. A launcher loads a `Topology`, takes its `machine()`, and
 raises a `HwnumaError`; `hwnuma.errors` lists them all.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from hwnuma.bitmap import CpuSet, NodeSet
 from hwnuma.errors import (
     BindingError,
@@ -37,7 +39,9 @@ from hwnuma.options import (
 )
 from hwnuma.placement import Binding, Plan
 from hwnuma.topology import Topology
-from hwnuma.verification import Verification, verify
+
+if TYPE_CHECKING:
+    from hwnuma.verification import Verification, verify
 
 __all__ = [
     "AffinityMode",
@@ -80,3 +84,12 @@ __all__ = [
     "plan",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what looks at running processes when it is first asked for: a worker that binds itself does without."""
+    if name in ("Verification", "verify"):
+        from hwnuma import verification  # only now, see above
+
+        return getattr(verification, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

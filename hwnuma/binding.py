@@ -300,9 +300,12 @@ def _set_policy(topology: Topology, applied: Applied) -> BindingError | None:
         return BindingError(error.errno, f"{what}: {error.strerror}: {_memory_remedy(error.errno)}")
     if binding.memory in policies and found == binding.nodeset:
         return None
-    if binding.memory is MemoryPolicy.PREFERRED and len(found) == 1 and found <= binding.nodeset:
-        # Before Linux 5.15 only one node can be preferred; that is what it is then.
-        applied.warnings += (f"this kernel can prefer one NUMA node only: {found} of {binding.nodeset}",)
+    if binding.memory is MemoryPolicy.PREFERRED and policies >= {binding.memory} and found and found <= binding.nodeset:
+        # A preference for some of the nodes is one still.
+        applied.warnings += (
+            f"only NUMA nodes {found} of {binding.nodeset} are preferred: the cgroup allows {_allowed_text()}, and "
+            "before Linux 5.15 only one can be preferred",
+        )
         return None
     restore_policy(saved)
     applied._policy = None

@@ -20,7 +20,6 @@ from hwnuma.launchers import LocalRank, local_rank_of, local_world_size
 from hwnuma.machine import Machine
 from hwnuma.nccl import read_nccl_topology
 from hwnuma.options import AffinityMode, DivideAmong, MemoryPolicy, NumaOptions
-from hwnuma.outer_mask import explain
 from hwnuma.placement import Binding, Plan
 from hwnuma.policy import make_plan
 from hwnuma.topology import Topology
@@ -361,6 +360,8 @@ def place(topology: Topology, job: Job, local_rank: int | None, inherited: CpuSe
 
 def _place_within(machine: Machine, inherited: CpuSet, job: Job, rank: LocalRank) -> tuple[Binding, tuple[str, ...]]:
     """Plan within the inherited affinity; where that costs this rank CPUs, say how many, by whom, and the way out."""
+    from hwnuma.outer_mask import explain  # only now: most processes are started with all CPUs
+
     binding, warnings = plan_rank(machine.narrowed(inherited), job, rank)
     without, _ = plan_rank(machine, job, rank)
     if binding.error is not None and without.error is None:

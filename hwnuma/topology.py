@@ -263,6 +263,19 @@ class Topology:
             f"hwloc_linux_set_tid_cpubind of thread {thread} to CPUs {cpuset or 'none'}",
         )
 
+    def set_cpubind(self, cpuset: CpuSet) -> None:
+        """Bind the calling thread (hwloc_set_cpubind, THREAD and STRICT); the CPUs must be in the topology.
+
+        Raises:
+            NotThisSystemError: the topology is another machine's.
+            HwlocError: the kernel refused, or the topology does not have these CPUs.
+        """
+        flags = lib.HWLOC_CPUBIND_THREAD | lib.HWLOC_CPUBIND_STRICT
+        check(
+            lib.hwloc_set_cpubind(self._handle_to_bind(), new_bitmap(cpuset), flags),
+            f"hwloc_set_cpubind to CPUs {cpuset or 'none'}",
+        )
+
     def set_membind(self, nodeset: NodeSet, policy: MemoryPolicy) -> None:
         """Set the calling thread's memory policy (hwloc_set_membind, THREAD): what is allocated from now on.
 

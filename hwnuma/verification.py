@@ -31,6 +31,7 @@ class Expected:
         cpuset: its threads' CPUs.
         nodeset: its memory's NUMA nodes; empty if nothing is expected of memory.
         memory: the memory policy; with `none`, none is checked.
+        near_memory_nodes: nodes of memory alone (a GPU's own) that memory may be on too; no policy names them.
         source: who says so, for people.
         anywhere_within: threads may be anywhere in these CPUs, and need not reach all of them.
     """
@@ -40,14 +41,14 @@ class Expected:
     memory: MemoryPolicy = MemoryPolicy.NONE
     source: str = ""
     anywhere_within: bool = False
+    near_memory_nodes: NodeSet = NodeSet()
 
     @classmethod
     def of(cls, binding: Binding) -> Expected:
         """What a binding makes one expect; its memory policy only if that could be set."""
         memory = MemoryPolicy.NONE if binding.memory_error else binding.memory
-        return cls(
-            binding.cpuset, binding.nodeset | binding.near_memory_nodes, memory, f"local rank {binding.local_rank}"
-        )
+        source = f"local rank {binding.local_rank}"
+        return cls(binding.cpuset, binding.nodeset, memory, source, near_memory_nodes=binding.near_memory_nodes)
 
     @classmethod
     def recorded(cls, environment: Mapping[str, str]) -> Expected | None:
@@ -161,8 +162,9 @@ class Verification:
     @property
     def remote_bytes(self) -> int:
         """How much of its private memory is on other nodes than expected; 0 if unknown, or if nothing is expected."""
-        nodeset = self.expected.nodeset
-        return self.pages.own_outside(nodeset) if self.pages is not None and nodeset else 0
+        if self.pages is None or not self.expected.nodeset:
+            return 0
+        return self.pages.own_outside(self.expected.nodeset | self.expected.near_memory_nodes)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -193,9 +195,9 @@ class Verification:
 
 
 def _is_as_wanted(found: ThreadPolicy, wanted: ThreadPolicy) -> bool:
-    # Before Linux 5.15 only one node can be preferred.
-    one_of = found.policy is MemoryPolicy.PREFERRED and len(found.nodeset) == 1 and found.nodeset <= wanted.nodeset
-    return found.policy is wanted.policy and (found.nodeset == wanted.nodeset or one_of)
+    # A preference for some of the nodes is one still: before Linux 5.15 only one can be preferred.
+    some = found.policy is MemoryPolicy.PREFERRED and bool(found.nodeset) and found.nodeset <= wanted.nodeset
+    return found.policy is wanted.policy and (found.nodeset == wanted.nodeset or some)
 
 
 def verify(expected: Binding | CpuSet | None = None, pid: int | None = None, *, exact: bool = False) -> Verification:

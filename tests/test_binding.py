@@ -1,4 +1,4 @@
-"""Binding of this process, of threads and of other processes, on the real kernel; who was pinned stays; undone as a whole."""
+"""Binding of this process, of threads and of other processes, on the real kernel, and undoing it as a whole."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def exec_under(mask: CpuSet, *options: str, **environment: str) -> subprocess.Co
 
 
 def test_an_outer_mask_is_kept_and_told_with_both_sets_and_the_way_out() -> None:
-    """mpirun's one core: the rank stays on it, and the warning says what it would have got and how to get it."""
+    """One core of mpirun's: the rank stays on it, and the warning says what it would have got and how to get it."""
     done = exec_under(FIRST, OMPI_COMM_WORLD_SIZE="2")
     assert done.stdout.split()[1] == str(FIRST)
     assert f"gets CPUs {FIRST} instead of {BEFORE}" in done.stderr

@@ -296,7 +296,7 @@ def test_exec_binds_through_a_saved_file_of_this_machine(tmp_path: Path) -> None
 
 
 def test_exec_to_given_cpus_does_not_read_a_topology(tmp_path: Path) -> None:
-    """What a launcher has planned needs no discovery: a file of another machine in libhwloc's variables is no matter."""
+    """What a launcher has planned needs no discovery: what libhwloc's variables name is not read."""
     done = run("exec", "--cpus", "0", *GREP, HWLOC_XMLFILE=str(tmp_path / "missing.xml"))
     assert cpus_of(done) == "0"
 

@@ -51,7 +51,7 @@ def test_a_policy_is_set_and_put_back(policy: MemoryPolicy) -> None:
 
 
 def test_a_former_policy_is_put_back_exactly() -> None:
-    """libhwloc cannot tell preferred from bind: a saved preferred must not come back as the deadly one."""
+    """Libhwloc cannot tell preferred from bind: a saved preferred must not come back as the deadly one."""
     saved = save_policy()
     try:
         with Topology.for_binding(NODE) as topology:
@@ -82,7 +82,7 @@ def test_exec_finds_the_nodes_of_its_cpus() -> None:
     command += ["head", "-n", "1", "/proc/self/numa_maps"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=clean_environment(), timeout=60)
     with Topology.from_this_system() as topology:
-        nodes = [node.os_index for node in topology.machine().cpu_nodes if LAST <= node.cpuset]
+        nodes = [node.os_index for node in topology.machine().cpu_nodes if node.cpuset >= LAST]
     assert f" bind:{NodeSet(nodes)} " in done.stdout
 
 
@@ -112,7 +112,8 @@ before = os.sched_getaffinity(0)
 cpu = CpuSet([max(before)])
 deny("set_mempolicy")
 try:
-    with hwnuma.bound(Binding(0, cpuset=cpu, nodeset=NodeSet(sys.argv[2]), memory=MemoryPolicy(sys.argv[1]))) as binding:
+    wanted = Binding(0, cpuset=cpu, nodeset=NodeSet(sys.argv[2]), memory=MemoryPolicy(sys.argv[1]))
+    with hwnuma.bound(wanted) as binding:
         told = {"held": os.sched_getaffinity(0) == set(cpu), "failed": binding.memory_error.strerror, "raised": False}
 except hwnuma.BindingError as error:
     told = {"held": os.sched_getaffinity(0) != before, "failed": error.strerror, "raised": True}
@@ -194,8 +195,8 @@ def test_a_nearly_full_node_is_told_with_its_numbers() -> None:
     memory = procfs.parse_node_memory(1, text)
     assert (memory.free, memory.reclaimable, memory.total) == (1 << 30, 1 << 30, 65536000 << 10)
     assert nearly_full([memory]) == [
-        "NUMA node 1 has 1.0 GiB free (and 1.0 GiB in file pages) of 62.5 GiB: with memory policy bind the kernel kills the "
-        "process when that is used up; preferred takes other nodes' memory then"
+        "NUMA node 1 has 1.0 GiB free (and 1.0 GiB in file pages) of 62.5 GiB: with memory policy bind the kernel "
+        "kills the process when that is used up; preferred takes other nodes' memory then"
     ]
     assert nearly_full([procfs.parse_node_memory(1, text.replace(" 1048576", "10485760"))]) == []
 
