@@ -1,16 +1,12 @@
 """The build's one call that pyproject.toml cannot express: the cffi extension and the library it carries."""
 
-import sys
-from pathlib import Path
+import sysconfig
 
 from setuptools import setup
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # a PEP 517 build does not put the project there
-
 from cffi_build.commands import BuildExtWithHwloc
 
-setup(
-    cffi_modules=["cffi_build/module.py:ffibuilder"],
-    cmdclass={"build_ext": BuildExtWithHwloc},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
-)
+# A free-threaded Python has no stable ABI before 3.15, and its wheel is for that one version.
+stable_abi = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp310"}}
+
+setup(cffi_modules=["cffi_build/module.py:ffibuilder"], cmdclass={"build_ext": BuildExtWithHwloc}, options=stable_abi)

@@ -4,23 +4,47 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from setuptools.command.build_ext import build_ext
 
+from cffi_build.carry import CARRIED_NAME, carry
+from cffi_build.find_hwloc import find_hwloc
+
+if TYPE_CHECKING:
+    from cffi import FFI
+    from setuptools import Extension
+
 
 class BuildExtWithHwloc(build_ext):
-    """Build the extension, and put the libhwloc that is carried, if one is, beside it."""
+    """Build the extension against the libhwloc that is found, and put the carried one, if one is, beside it."""
+
+    _carried: Path | None = None
+
+    def finalize_options(self) -> None:
+        """Build anew each time: what an earlier build left may be bound to another libhwloc."""
+        super().finalize_options()
+        self.force = True
+
+    def pre_run(self, extension: Extension, _ffi: FFI) -> None:
+        """Tell the extension where libhwloc is; cffi calls this before it writes the C source."""
+        hwloc = find_hwloc()
+        if hwloc.to_carry is not None:
+            hwloc = carry(hwloc, Path(self.build_temp))
+            self._carried = hwloc.to_carry
+        extension.include_dirs = [*extension.include_dirs, *hwloc.include_dirs]
+        extension.sources = [*extension.sources, *hwloc.sources]
+        extension.extra_link_args = [*extension.extra_link_args, *hwloc.link_args]
+        extension.define_macros = [*extension.define_macros, *hwloc.macros]
 
     def run(self) -> None:
-        """Run setuptools' own command, then copy."""
+        """Build, and make the package folders hold the carried library, or none."""
         super().run()
-        from cffi_build.module import hwloc  # only now: finding hwloc is part of building, not of making an sdist
-
         for target in self._package_folders():
-            for stale in target.glob("libhwloc-hwnuma.so*"):
+            for stale in target.glob(CARRIED_NAME.rpartition(".")[0] + "*"):
                 stale.unlink()
-            if hwloc.carried is not None:
-                shutil.copy2(hwloc.carried, target)
+            if self._carried is not None:
+                shutil.copy2(self._carried, target)
 
     def _package_folders(self) -> set[Path]:
         folders = {Path(self.build_lib) / "hwnuma"}

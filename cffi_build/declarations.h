@@ -153,3 +153,8 @@ struct hwnuma_pci {
 void hwnuma_get_pci(hwloc_obj_t obj, struct hwnuma_pci *pci);
 int hwnuma_is_data_cache(hwloc_obj_t obj);
 int hwnuma_cpukind(hwloc_topology_t topology, unsigned index, hwloc_bitmap_t set, int *efficiency);
+
+/* ---- shims.h: what libhwloc does not do with memory policies ---- */
+int hwnuma_get_mempolicy(int *mode, unsigned long *nodes, unsigned long bits);
+int hwnuma_set_mempolicy(int mode, const unsigned long *nodes, unsigned long bits);
+long hwnuma_migrate_pages(int pid, unsigned long bits, const unsigned long *from, const unsigned long *to);

@@ -2,6 +2,11 @@
  * has 16 bits in hwloc 2 and 32 in hwloc 3), and so do the arguments of hwloc_cpukinds_get_info. */
 #include <stdint.h>
 #include <stdlib.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+#ifdef HWNUMA_CARRIES_HWLOC
+#include "hwnuma_names.h" /* written by carry.py: the carried libhwloc's symbols have names of their own */
+#endif
 #include <hwloc.h>
 #include <hwloc/linux.h>
 
@@ -36,4 +41,22 @@ static int hwnuma_cpukind(hwloc_topology_t topology, unsigned index, hwloc_bitma
     struct hwloc_info_s *infos;
     return hwloc_cpukinds_get_info(topology, index, set, efficiency, &nr_infos, &infos, 0);
 #endif
+}
+
+/* Three calls of the kernel's. hwloc_get_membind shows MPOL_PREFERRED and MPOL_BIND alike, so what it returns cannot
+ * restore a policy. HWLOC_MEMBIND_MIGRATE moves no page that is on nodes 4 to 7, 12 to 15, ... (hwloc 2.11,
+ * topology-linux.c, fills its set of source nodes with bytes of 0x0f), and does not say how many pages stayed. */
+static int hwnuma_get_mempolicy(int *mode, unsigned long *nodes, unsigned long bits)
+{
+    return (int) syscall(SYS_get_mempolicy, mode, nodes, bits, NULL, 0UL);
+}
+
+static int hwnuma_set_mempolicy(int mode, const unsigned long *nodes, unsigned long bits)
+{
+    return (int) syscall(SYS_set_mempolicy, mode, nodes, bits);
+}
+
+static long hwnuma_migrate_pages(int pid, unsigned long bits, const unsigned long *from, const unsigned long *to)
+{
+    return syscall(SYS_migrate_pages, pid, bits, from, to);
 }

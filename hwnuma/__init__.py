@@ -24,7 +24,7 @@ from hwnuma.errors import (
     UnknownLocalityError,
 )
 from hwnuma.gpus import Gpu, GpuSource, TopologyGpus, gpus_at
-from hwnuma.launch import bind, plan
+from hwnuma.launch import bind, bind_process, bound, plan
 from hwnuma.machine import Machine
 from hwnuma.options import (
     AffinityMode,
@@ -37,6 +37,7 @@ from hwnuma.options import (
 )
 from hwnuma.placement import Binding, Plan
 from hwnuma.topology import Topology
+from hwnuma.verification import Verification, verify
 
 __all__ = [
     "AffinityMode",
@@ -71,7 +72,11 @@ __all__ = [
     "TopologyGpus",
     "UnknownLocality",
     "UnknownLocalityError",
+    "Verification",
     "bind",
+    "bind_process",
+    "bound",
     "gpus_at",
     "plan",
+    "verify",
 ]

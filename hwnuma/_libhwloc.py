@@ -36,7 +36,7 @@ _BitmapT = TypeVar("_BitmapT", bound=Bitmap)
 
 
 def version_text(version: int) -> str:
-    """Write an HWLOC_API_VERSION number as people do: 0x20b00 is 2.11."""
+    """Write an HWLOC_API_VERSION number as people do: 0x20b00 is 2.11. Some releases do not raise it: 2.9's is 2.8."""
     return f"{version >> 16}.{version >> 8 & 0xFF}"
 
 
@@ -50,7 +50,7 @@ def check_version(built: int, running: int) -> None:
     """
     if built >> 16 != running >> 16 or running >> 8 < built >> 8:
         raise HwlocVersionError(
-            f"hwnuma was built against hwloc {version_text(built)} and the libhwloc that was loaded is "
+            f"hwnuma was built against hwloc's API {version_text(built)} and the libhwloc that was loaded has API "
             f"{version_text(running)}: take the other one off LD_LIBRARY_PATH, or rebuild hwnuma against it "
             "(HWNUMA_HWLOC_PREFIX)"
         )

@@ -1,4 +1,7 @@
-"""The command line: ``hwnuma plan | exec | show | gpus | capture``. Thin: every command is a call of the library."""
+"""The command line: ``hwnuma plan | exec | verify | bind | show | gpus | capture``.
+
+Thin: every command is a call of the library.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,13 @@ from hwnuma.bitmap import CpuSet
 from hwnuma.cli_options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS, Option, add_options, job_of, read, split_command
 from hwnuma.discovery import FoundGpus
 from hwnuma.errors import BindingError, GpuError, HwnumaError, OptionError, PlanError
+from hwnuma.formats import FORMATS, plan_as
 from hwnuma.launch import Job, become, bind_job, plan_job, resolve_command
 from hwnuma.locality import Locality, disagreements, locate
 from hwnuma.machine import Machine
+from hwnuma.omp import OmpVariables, omp_environment
 from hwnuma.options import NumaOptions
+from hwnuma.placement import Binding
 from hwnuma.topology import Topology
 
 # What the exit status says, as in the contract of ``hwnuma plan``; and a shell's two for a command that it cannot run.
@@ -45,7 +51,7 @@ def _format_option(parser: argparse.ArgumentParser, formats: Sequence[str]) -> N
     parser.add_argument("--format", choices=formats, default=formats[0], help=f"default: {formats[0]}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="hwnuma",
         allow_abbrev=False,
@@ -61,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = command("plan", "Show which rank gets which CPUs, and why", PLAN_OPTIONS)
     _topology_options(plan)
-    _format_option(plan, ("table", "json"))
+    _format_option(plan, ("table", "json", *FORMATS))
     execute = command(
         "exec", "Bind this process, then become the command: hwnuma exec [options] [--] COMMAND…", EXEC_OPTIONS
     )
@@ -73,6 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     _format_option(gpus, ("table", "json"))
     capture = command("capture", "Save this machine, GPUs included, to plan and test on elsewhere")
     capture.add_argument("file", metavar="FILE.xml", help="where to; - for standard output")
+    verify = command("verify", "Read back whether running processes, all their threads, are where they should be")
+    bind = command("bind", "Bind processes that run already, all their threads")
+    if words[:1] in (["verify"], ["bind"]):
+        from hwnuma import cli_processes  # only for these two: exec, which runs once a worker, does without
+
+        add_options(verify, cli_processes.VERIFY_OPTIONS)
+        cli_processes.add_verify_arguments(verify)
+        _format_option(verify, ("table", "json"))
+        add_options(bind, cli_processes.BIND_OPTIONS)
+        cli_processes.add_bind_arguments(bind)
     return parser
 
 
@@ -94,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[:1] == ["exec"]:
             own, command = split_command(words[1:], EXEC_OPTIONS)
             words = ["exec", *own]
-        parsed = _parser().parse_args(words)
+        parsed = _parser(words).parse_args(words)
         if parsed.version or parsed.command is None:
             return _version() if parsed.version else _usage()
         where = f"hwnuma {parsed.command}"
@@ -141,7 +157,13 @@ def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     job = job_of(read(PLAN_OPTIONS, parsed, environment), environment)
     plan = plan_job(machine, job)
     plan = replace(plan, warnings=(*warnings, *plan.warnings))
-    print(json.dumps(plan_as_data(plan), indent=2) if parsed.format == "json" else plan_as_text(plan))
+    if parsed.format in FORMATS:
+        text = plan_as(plan, parsed.format)
+        for warning in plan.warnings:  # beside what another program is to read
+            print(f"hwnuma plan: warning: {warning}", file=sys.stderr)
+    else:
+        text = json.dumps(plan_as_data(plan), indent=2) if parsed.format == "json" else plan_as_text(plan)
+    print(text)
     return RANK_NOT_PLACED if plan.errors else DONE
 
 
@@ -153,12 +175,44 @@ def _exec(parsed: argparse.Namespace, command: Sequence[str], environment: Mappi
         program = resolve_command(command)
     except (FileNotFoundError, PermissionError) as error:
         return _fail("hwnuma exec", error, NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
-    bind_job(job_of(values, environment), values["local_rank"], values["cpus"])
+    job, given = job_of(values, environment), None
+    if parsed.cpus is None and values["cpus"] is not None:
+        _warn_of_options_without_use(parsed, values["cpus"])
+    if values["cpus"] is not None:
+        given = Binding(
+            values["local_rank"] or 0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"]
+        )
+    binding = bind_job(job, values["local_rank"], given, will_exec=True)
     try:
-        become(program, command)
+        become(program, command, _command_environment(binding, values["omp"], environment))
     except OSError as error:
         print(f"hwnuma exec: {command[0]}: {error.strerror}", file=sys.stderr)
         return NOT_EXECUTABLE
+
+
+def _warn_of_options_without_use(parsed: argparse.Namespace, cpus: CpuSet) -> None:
+    """Say that a place from the environment, as a launcher's plug-in hands it out, leaves nothing to plan here."""
+    still_used = ("--memory", "--fallback")
+    planning = (option for option in PLAN_OPTIONS if option.flag not in still_used)
+    given = [option.flag for option in planning if getattr(parsed, option.name) is not None]
+    if given:
+        logging.getLogger("hwnuma").warning(
+            "HWNUMA_CPUS=%s is this rank's place, as it was planned already: %s on the command line does nothing",
+            cpus,
+            ", ".join(given),
+        )
+
+
+def _command_environment(binding: Binding, omp: OmpVariables, environment: Mapping[str, str]) -> dict[str, str]:
+    """The command's environment: what it is bound to, for `hwnuma verify`, and OpenMP's variables if asked for."""
+    made = dict(environment)
+    if binding.error is not None:
+        return made
+    if omp is not OmpVariables.OFF:
+        with Topology.from_this_system() as topology:
+            cores = [core.cpuset for core in topology.machine().cores_within(binding.cpuset)]
+        made |= omp_environment(omp, cores, environment)
+    return made | binding.record()
 
 
 def _show(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -203,11 +257,25 @@ def _capture(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return DONE
 
 
+def _verify(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.cli_processes import verify_command
+
+    return verify_command(parsed, environment)
+
+
+def _bind(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.cli_processes import bind_command
+
+    return bind_command(parsed, environment)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Mapping[str, str]], int]] = {
     "plan": _plan,
     "show": _show,
     "gpus": _gpus,
     "capture": _capture,
+    "verify": _verify,
+    "bind": _bind,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from hwnuma.bitmap import CpuSet, NodeSet
 from hwnuma.errors import OptionError
 from hwnuma.launch import Job
+from hwnuma.omp import OmpVariables
 from hwnuma.options import (
     AffinityMode,
     DivideAmong,
@@ -31,6 +32,8 @@ class Option:
         about: for ``--help``.
         metavar: what stands for the value in ``--help``; "" for a switch.
         default: the value where neither says anything.
+        bare: the text that the option stands for when it is given without a value; "" if it needs one.
+        words: with `bare`: the values by which one is told from a command that follows.
     """
 
     flag: str
@@ -38,6 +41,8 @@ class Option:
     about: str
     metavar: str = ""
     default: Any = None
+    bare: str = ""
+    words: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -86,8 +91,12 @@ def _fallback(text: str) -> frozenset[str]:
     return frozenset(pieces)
 
 
+def _choices_of(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(member.value for member in kind)
+
+
 def _choices(kind: type[Any]) -> str:
-    return "|".join(member.value for member in kind)
+    return "|".join(_choices_of(kind))
 
 
 GPU_OPTIONS = (
@@ -121,7 +130,7 @@ PLAN_OPTIONS = (
     Option("--memory", MemoryPolicy, "the memory policy to set", _choices(MemoryPolicy), MemoryPolicy.NONE),
     Option(
         "--fallback", _fallback, "if a rank cannot be placed: run it unbound, or on the nearest CPUs that are allowed",
-        "|".join(_FALLBACKS), frozenset(),
+        "|".join(_FALLBACKS), frozenset(), "unbound", _FALLBACKS,
     ),
     Option("--outer-mask", str, "stay within the affinity that the launcher set, or widen it", "keep|reset", "keep"),
 )  # fmt: skip
@@ -131,6 +140,16 @@ EXEC_OPTIONS = (
     Option("--local-rank", _count, "this process's rank on its machine (default: from the launcher)", "N"),
     Option("--cpus", CpuSet, "bind to these CPUs, and plan nothing", "LIST"),
     Option("--nodes", NodeSet, "with --cpus and --memory: the NUMA nodes for the memory", "LIST", NodeSet()),
+    Option(
+        "--omp", OmpVariables, "set OMP_NUM_THREADS and OMP_PLACES; torchrun: also replace the 1 that it forces",
+        _choices(OmpVariables), OmpVariables.OFF, "set", _choices_of(OmpVariables),
+    ),
+)  # fmt: skip
+
+# Of use only to a process that runs already.
+LATE_OPTIONS = (
+    Option("--all-threads", _switch, "move the threads too that somebody has pinned", default=False),
+    Option("--migrate", _switch, "move memory that is already allocated to the near nodes", default=False),
 )
 
 
@@ -138,7 +157,9 @@ def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> N
     """Add the options to a parser; it only collects texts, which `read` converts."""
     for option in options:
         about = f"{option.about} [{option.variable}]".replace("%", "%%")
-        if option.metavar:
+        if option.bare:
+            parser.add_argument(option.flag, metavar=option.metavar, nargs="?", const=option.bare, help=about)
+        elif option.metavar:
             parser.add_argument(option.flag, metavar=option.metavar, help=about)
         else:
             parser.add_argument(option.flag, action="store_const", const="1", help=about)
@@ -160,6 +181,15 @@ def read(options: Sequence[Option], arguments: argparse.Namespace, environment: 
         except ValueError as error:
             raise OptionError(f"{origin}: {error}") from None
     return values
+
+
+def read_environment(options: Sequence[Option], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Convert the options' texts where there is no command line: the environment's, or else the default.
+
+    Raises:
+        OptionError: a value makes no sense; the message names the variable.
+    """
+    return read(options, argparse.Namespace(**{option.name: None for option in options}), environment)
 
 
 def job_of(values: Mapping[str, Any], environment: Mapping[str, str]) -> Job:
@@ -187,6 +217,8 @@ def job_of(values: Mapping[str, Any], environment: Mapping[str, str]) -> Job:
         minimum_cores=values["minimum_cores"],
         performance_cores_only=values["performance_cores"],
         keep_outer_mask=values["outer_mask"] == "keep",
+        all_threads=values.get("all_threads", False),
+        migrate=values.get("migrate", False),
     )
     return Job(
         options=options,
@@ -202,16 +234,17 @@ def split_command(arguments: Sequence[str], options: Sequence[Option]) -> tuple[
     """Split ``[options] [--] command…`` into the options, in a form that argparse reads surely, and the command.
 
     The command begins at ``--`` or at the first word that is neither an option nor an option's value. ``--fallback``
-    takes a value only if the next word is one, since a command may follow it.
+    and ``--omp`` take a value only if the next word is one, since a command may follow them.
     """
+    bare = {option.flag: option for option in options if option.bare}
     with_value = {option.flag for option in options if option.metavar}
     own: list[str] = []
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] != "--":
         word = rest.pop(0)
-        if word == "--fallback":
-            named = rest and set(rest[0].split(",")) <= set(_FALLBACKS)
-            own.append(f"--fallback={rest.pop(0) if named else 'unbound'}")
+        if word in bare:
+            named = rest and set(rest[0].split(",")) <= set(bare[word].words)
+            own.append(f"{word}={rest.pop(0) if named else bare[word].bare}")
         elif word in with_value and rest:
             own.append(f"{word}={rest.pop(0)}")
         else:

@@ -54,10 +54,10 @@ def find_gpus(
     if name == "none":
         return FoundGpus((), (), "none")
     if ":" in name:
-        addressed = _at_nodes(gpus_at(machine, [part for part in name.split(",") if part.strip()]), gpu_nodes)
+        addressed = state_nodes(gpus_at(machine, [part for part in name.split(",") if part.strip()]), gpu_nodes)
         return FoundGpus(addressed, addressed, "addresses")
     source, found, vendor, doubts = _all_gpus(name, machine)
-    everyone = _at_nodes(found, gpu_nodes)
+    everyone = state_nodes(found, gpu_nodes)
     seen = visible_gpus(everyone, environment, vendor=vendor, strict=strict)
     if not seen.gpus:
         raise GpuNotFoundError(
@@ -114,8 +114,12 @@ def _vendor_of(machine: Machine, gpu: Gpu) -> str:
     return next((vendor for vendor in VENDORS if device is not None and is_gpu(device, vendor)), "nvidia")
 
 
-def _at_nodes(gpus: Sequence[Gpu], gpu_nodes: Mapping[str, int] | None) -> tuple[Gpu, ...]:
-    """The GPUs, each with the NUMA node that somebody states for it."""
+def state_nodes(gpus: Sequence[Gpu], gpu_nodes: Mapping[str, int] | None) -> tuple[Gpu, ...]:
+    """The GPUs, each with the NUMA node that somebody states for it.
+
+    Raises:
+        OptionError: a node is stated for a GPU that is not there.
+    """
     stated: dict[str | int, int] = {}
     for key, node in (gpu_nodes or {}).items():
         stated[normalize_pci_address(key) if ":" in key else _index(key)] = node

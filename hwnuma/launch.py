@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hwnuma.binding import apply, current_affinity
-from hwnuma.bitmap import CpuSet
+from hwnuma.binding import Applied, apply, current_affinity
+from hwnuma.bitmap import CpuSet, NodeSet
 from hwnuma.discovery import FoundGpus, find_gpus
 from hwnuma.errors import HwnumaError, LocalRankError, OptionError
 from hwnuma.gpus import Gpu, GpuSource
 from hwnuma.launchers import LocalRank, local_rank_of, local_world_size
 from hwnuma.machine import Machine
 from hwnuma.nccl import read_nccl_topology
-from hwnuma.options import AffinityMode, DivideAmong, NumaOptions
+from hwnuma.options import AffinityMode, DivideAmong, MemoryPolicy, NumaOptions
+from hwnuma.outer_mask import explain
 from hwnuma.placement import Binding, Plan
 from hwnuma.policy import make_plan
 from hwnuma.topology import Topology
@@ -204,13 +206,70 @@ def bind(
     return bind_job(job, local_rank)
 
 
-def bind_job(job: Job, local_rank: int | None = None, cpuset: CpuSet | None = None) -> Binding:
-    """Bind this process as `bind` does, or to a given set of CPUs that a launcher planned."""
+@contextmanager
+def bound(
+    to: Binding | CpuSet | NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+    *,
+    local_rank: int | None = None,
+    ranks: int | None = None,
+    gpus: str | Sequence[Gpu] = "auto",
+) -> Iterator[Binding]:
+    """Bind this process for the length of a with block, and then put every thread back where it was.
+
+    ::
+
+        with hwnuma.bound("node"):
+            engine = make_engine()      # its threads and its memory are near the GPU
+
+    At the end each thread that was moved gets its own former affinity, a thread that was started in the block gets that
+    of the thread that entered it, and one that somebody has pinned meanwhile stays. The memory policy goes back too.
+
+    Args:
+        to: a Binding of a plan, CPUs, or options as `bind` takes them.
+        local_rank: as for `bind`.
+        ranks: as for `bind`.
+        gpus: as for `bind`.
+
+    Yields:
+        What the process is bound to.
+
+    Raises:
+        HwnumaError: it cannot be placed or bound; the process is as it was.
+    """
+    if isinstance(to, CpuSet):
+        to = Binding(local_rank or 0, cpuset=to)
+    if isinstance(to, Binding):
+        job, given = Job(NumaOptions(AffinityMode.NODE, memory=to.memory)), to
+    else:
+        job, given = Job(NumaOptions.of(to), gpus, ranks, environment=dict(os.environ)), None
     try:
-        with Topology.from_this_system() as topology:
-            binding = place(topology, job, local_rank) if cpuset is None else Binding(local_rank or 0, cpuset=cpuset)
-            apply(topology, binding)
-            return binding
+        applied = _place_and_apply(job, local_rank, given)
+    except HwnumaError as error:
+        if not job.options.should_fall_back_if_binding_fails:
+            raise
+        logger.warning("running unbound, as asked: %s", error)
+        yield Binding(local_rank or 0, error=error)
+        return
+    try:
+        yield applied.binding
+    finally:
+        with Topology.for_binding() as topology:
+            applied.undo(topology)
+
+
+def bind_job(
+    job: Job, local_rank: int | None = None, given: Binding | None = None, *, will_exec: bool = False
+) -> Binding:
+    """Bind this process as `bind` does, or to what a launcher planned.
+
+    Args:
+        job: what to plan, or how to bind.
+        local_rank: this process's rank; by default from the job's environment.
+        given: what to bind to, instead of planning.
+        will_exec: the process will exec a command at once, so what it has allocated itself does not matter.
+    """
+    try:
+        return _place_and_apply(job, local_rank, given, will_exec=will_exec).binding
     except HwnumaError as error:
         if not job.options.should_fall_back_if_binding_fails:
             raise
@@ -218,8 +277,68 @@ def bind_job(job: Job, local_rank: int | None = None, cpuset: CpuSet | None = No
         return Binding(local_rank or 0, error=error)
 
 
-def place(topology: Topology, job: Job, local_rank: int | None) -> Binding:
+def bind_process(pid: int, binding: Binding, *, all_threads: bool = False, migrate: bool = False) -> Binding:
+    """Bind another process, all its threads that nobody pinned.
+
+    Its memory policy cannot be set from outside (Linux); what it has allocated can be moved.
+
+    Args:
+        pid: the process, of the same user or anybody's for root.
+        binding: what to bind it to.
+        all_threads: move pinned threads too.
+        migrate: move what it has allocated to the binding's nodes.
+
+    Returns:
+        The binding, with `memory_error` if it names a memory policy.
+
+    Raises:
+        BindingError: the kernel refused: errno EPERM for another user's process, ESRCH if there is none; or the binding
+            has the memory policy bind. All is as it was.
+    """
+    with Topology.for_binding(binding.nodeset) as topology:
+        applied = apply(topology, binding, pid=pid, all_threads=all_threads, migrate=migrate)
+    return _logged(applied).binding
+
+
+def _place_and_apply(
+    job: Job, local_rank: int | None, given: Binding | None = None, *, will_exec: bool = False
+) -> Applied:
+    options = job.options
+    if given is not None and given.memory is not MemoryPolicy.NONE and not given.nodeset:
+        given = replace(given, nodeset=_nodes_of(given.cpuset))
+    with Topology.from_this_system() if given is None else Topology.for_binding(given.nodeset) as topology:
+        binding = place(topology, job, local_rank) if given is None else given
+        applied = apply(
+            topology,
+            binding,
+            all_threads=options.all_threads,
+            migrate=options.migrate and not will_exec,
+            look_at_pages=not will_exec,
+        )
+    return _logged(applied)
+
+
+def _logged(applied: Applied) -> Applied:
+    for warning in applied.warnings:
+        logger.warning("%s", warning)
+    return applied
+
+
+def _nodes_of(cpuset: CpuSet) -> NodeSet:
+    """The NUMA nodes of these CPUs, on this system."""
+    with Topology.from_this_system() as topology:
+        nodes = topology.machine().cpu_nodes
+    return NodeSet(node.os_index for node in nodes if not node.cpuset.isdisjoint(cpuset))
+
+
+def place(topology: Topology, job: Job, local_rank: int | None, inherited: CpuSet | None = None) -> Binding:
     """Plan this process's own place on this system, and log what somebody should know of it.
+
+    Args:
+        topology: this system's.
+        job: what to plan.
+        local_rank: the rank; by default from the job's environment.
+        inherited: the affinity to stay within, if the job says so; by default the calling thread's.
 
     Raises:
         HwnumaError: it cannot be placed.
@@ -230,11 +349,30 @@ def place(topology: Topology, job: Job, local_rank: int | None) -> Binding:
     if local_rank is not None and job.ranks is None:
         rank = replace(rank, size=local_world_size(job.environment))
     machine = topology.machine()
-    allowed = machine.narrowed(current_affinity(topology)) if job.options.keep_outer_mask else machine
-    binding, warnings = plan_rank(allowed, job, rank)
+    inherited = current_affinity(topology) if inherited is None else inherited
+    if not job.options.keep_outer_mask or machine.allowed_cpuset <= inherited:
+        binding, warnings = plan_rank(machine, job, rank)
+    else:
+        binding, warnings = _place_within(machine, inherited, job, rank)
     for warning in warnings:
         logger.warning("%s", warning)
     return binding.check()
+
+
+def _place_within(machine: Machine, inherited: CpuSet, job: Job, rank: LocalRank) -> tuple[Binding, tuple[str, ...]]:
+    """Plan within the inherited affinity; where that costs this rank CPUs, say how many, by whom, and the way out."""
+    binding, warnings = plan_rank(machine.narrowed(inherited), job, rank)
+    without, _ = plan_rank(machine, job, rank)
+    if binding.error is not None and without.error is None:
+        hint = f"{binding.error}; without the inherited affinity it is CPUs {without.cpuset}: "
+        return replace(binding, error=type(binding.error)(hint + explain(inherited, job.environment))), warnings
+    if binding.error is None and len(binding.cpuset) < len(without.cpuset):
+        cut = (
+            f"local rank {rank.rank} gets CPUs {binding.cpuset} instead of {without.cpuset}: "
+            f"{explain(inherited, job.environment)}"
+        )
+        return binding, (cut, *warnings)
+    return binding, warnings
 
 
 def resolve_command(command: Sequence[str]) -> str:
@@ -254,6 +392,7 @@ def resolve_command(command: Sequence[str]) -> str:
     raise FileNotFoundError(f"{name}: command not found")
 
 
-def become(program: str, command: Sequence[str]) -> NoReturn:
+def become(program: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> NoReturn:
     """Replace this process by the command; the process id, the CPU affinity and the memory policy stay."""
-    os.execv(program, list(command))  # noqa: S606 -- to become the command, with no shell between, is the purpose
+    # To become the command, with no shell between, is the purpose.
+    os.execve(program, list(command), dict(os.environ if environment is None else environment))  # noqa: S606

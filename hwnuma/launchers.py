@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hwnuma.errors import LocalRankError
@@ -20,17 +20,20 @@ class LauncherVariables:
 
 # In the order in which they are believed: what is said to hwnuma itself first, then the innermost launcher that
 # starts the workers, then what an outer one may have left in the environment. Sources: torchrun
-# (torch/distributed/elastic/agent/server/local_elastic_agent.py), the manual pages mpirun(1) of Open MPI, MPICH's Hydra
-# and Intel MPI, MVAPICH2's user guide, PALS' mpiexec(1), flux-run(1), srun(1), and IBM Spectrum MPI's jsrun.
+# (torch/distributed/elastic/agent/server/local_elastic_agent.py), DeepSpeed (deepspeed/launcher/launch.py), the manual
+# pages mpirun(1) of Open MPI, MPICH's Hydra and Intel MPI, MVAPICH2's user guide, PALS' mpiexec(1),
+# flux-environment(7), srun(1), and IBM Spectrum MPI's jsrun.
+# Open MPI 4.1 and 5.0, MPICH 4.0 and Slurm 22.05 are asked themselves in tests/launchers.
 VARIABLES = (
     LauncherVariables("hwnuma", "HWNUMA_LOCAL_RANK", "HWNUMA_LOCAL_WORLD_SIZE"),
     LauncherVariables("torchrun and its like", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    LauncherVariables("DeepSpeed", "LOCAL_RANK", "LOCAL_SIZE"),
     LauncherVariables("Open MPI", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     LauncherVariables("MPICH and Intel MPI", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     LauncherVariables("PMI", "PMI_LOCAL_RANK", "PMI_LOCAL_SIZE"),
     LauncherVariables("MVAPICH2", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),
     LauncherVariables("PALS", "PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
-    LauncherVariables("Flux", "FLUX_TASK_LOCAL_ID", "FLUX_TASKS_PER_NODE"),
+    LauncherVariables("Flux", "FLUX_TASK_LOCAL_ID", "FLUX_JOB_SIZE"),
     LauncherVariables("Slurm", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
     LauncherVariables("jsrun", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_LOCAL_SIZE"),
 )
@@ -64,14 +67,18 @@ def local_rank_of(environment: Mapping[str, str]) -> LocalRank:
     """
     told = [variables for variables in VARIABLES if environment.get(variables.rank, "") != ""]
     if not told:
+        names = ", ".join(dict.fromkeys(variables.rank for variables in VARIABLES))
         raise LocalRankError(
-            "this process's local rank is not known: none of "
-            f"{', '.join(variables.rank for variables in VARIABLES)} is set; start it with a launcher that sets one, "
+            f"this process's local rank is not known: none of {names} is set; start it with a launcher that sets one, "
             "or say it with --local-rank N (local_rank=N)"
         )
     best = told[0]
     rank = _number(environment, best.rank)
     size = local_size_of(environment, best)
+    if size is None:
+        # A rank that a script sets (LOCAL_RANK=$SLURM_LOCALID), beside a launcher that tells how many there are.
+        agreeing = [each for each in VARIABLES if best.launcher == "hwnuma" or environment.get(each.rank) == str(rank)]
+        size = next((each for each in _sizes(environment, agreeing) if each > rank), None)
     if size is not None and rank >= size:
         raise LocalRankError(f"{best.rank}={rank}, but {best.size}={size}: ranks run from 0 to {size - 1}")
     return LocalRank(rank, size, best.rank, tuple(_contradictions(environment, best, rank, told[1:])))
@@ -79,8 +86,13 @@ def local_rank_of(environment: Mapping[str, str]) -> LocalRank:
 
 def local_world_size(environment: Mapping[str, str]) -> int | None:
     """How many ranks run on this machine, as the first launcher that tells says; None if none does."""
-    sizes = (local_size_of(environment, variables) for variables in VARIABLES)
-    return next((size for size in sizes if size is not None), None)
+    return next(_sizes(environment, VARIABLES), None)
+
+
+def _sizes(environment: Mapping[str, str], launchers: Iterable[LauncherVariables]) -> Iterator[int]:
+    """The numbers of local ranks that launchers tell, in the order in which they are believed."""
+    sizes = (local_size_of(environment, variables) for variables in launchers)
+    return (size for size in sizes if size is not None)
 
 
 def local_size_of(environment: Mapping[str, str], variables: LauncherVariables) -> int | None:
@@ -89,8 +101,8 @@ def local_size_of(environment: Mapping[str, str], variables: LauncherVariables) 
     if variables.launcher == "Slurm":
         # "4(x2),3": tasks of each node in turn. Which of them this is, SLURM_NODEID tells.
         return _slurm_size(text, environment.get("SLURM_NODEID", "0"))
-    if text == "":
-        return None
+    if text == "" or (variables.launcher == "Flux" and environment.get("FLUX_JOB_NNODES") != "1"):
+        return None  # Flux tells the size of the whole job
     size = _number(environment, variables.size)
     if size < 1:
         raise LocalRankError(f"{variables.size}={size} makes no sense: a machine runs at least one rank")

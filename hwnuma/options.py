@@ -130,6 +130,8 @@ class NumaOptions:
         performance_cores_only: on a hybrid CPU, use its fastest kind of core only.
         keep_outer_mask: stay within the affinity that this process was started with; False widens to all that
             the cgroup allows.
+        all_threads: when binding a process that runs already, move the threads too that somebody has pinned.
+        migrate: move memory that is already allocated elsewhere to the near nodes.
     """
 
     affinity_mode: AffinityMode
@@ -148,6 +150,8 @@ class NumaOptions:
     minimum_cores: int = 0
     performance_cores_only: bool = False
     keep_outer_mask: bool = True
+    all_threads: bool = False
+    migrate: bool = False
 
     def __post_init__(self) -> None:
         """Turn values into enumeration members, and refuse what makes no sense."""

@@ -6,11 +6,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from hwnuma.bitmap import CpuSet, NodeSet, union
-from hwnuma.errors import HwnumaError
+from hwnuma.errors import BindingError, HwnumaError
 from hwnuma.gpus import Gpu
 from hwnuma.options import AffinityMode, MemoryPolicy, NumaOptions
+
+if TYPE_CHECKING:
+    from hwnuma.verification import Verification
+
+# What a command was bound to before it started, for whoever verifies it later.
+BOUND_CPUS, BOUND_NODES, BOUND_MEMORY = "HWNUMA_BOUND_CPUS", "HWNUMA_BOUND_NODES", "HWNUMA_BOUND_MEMORY"
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Binding:
             never taken by a memory policy.
         memory: the memory policy to set.
         error: why the rank cannot be placed, or None.
+        memory_error: why the memory policy could not be set though the CPUs are bound, or None.
     """
 
     local_rank: int
@@ -39,6 +47,7 @@ class Binding:
     near_memory_nodes: NodeSet = field(default_factory=NodeSet)
     memory: MemoryPolicy = MemoryPolicy.NONE
     error: HwnumaError | None = None
+    memory_error: BindingError | None = None
 
     @property
     def gpu(self) -> Gpu | None:
@@ -69,6 +78,30 @@ class Binding:
         if self.memory is not MemoryPolicy.NONE:
             wrapped += ["--memory", str(self.memory), "--nodes", str(self.nodeset)]
         return [*wrapped, "--", *command]
+
+    def verify(self, pid: int | None = None, *, exact: bool = False) -> Verification:
+        """Read back where the threads and the memory of a process are, against this binding.
+
+        Args:
+            pid: the process; None is this one.
+            exact: count threads as off, too, that somebody has pinned to some of these CPUs.
+
+        Raises:
+            HwnumaError: the rank cannot be placed, or the process cannot be looked at.
+        """
+        # Only now, and upwards: the one exception to the layers, so that a Binding can be asked itself.
+        from hwnuma.verification import Expected, verify_process
+
+        return verify_process(pid, Expected.of(self.check()), exact=exact)
+
+    def record(self) -> dict[str, str]:
+        """The environment variables in which a command is told what it was bound to; `hwnuma verify` reads them."""
+        memory = MemoryPolicy.NONE if self.memory_error else self.memory
+        return {
+            BOUND_CPUS: str(self.cpuset),
+            BOUND_NODES: str(self.nodeset),
+            BOUND_MEMORY: str(memory),
+        }
 
 
 @dataclass(frozen=True)

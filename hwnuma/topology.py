@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hwnuma._libhwloc import RUNNING_VERSION, check, ffi, lib, new_bitmap, read_bitmap, version_text
-from hwnuma.bitmap import CpuSet
+from hwnuma.bitmap import CpuSet, NodeSet
 from hwnuma.copy_out import copy_machine
 from hwnuma.errors import ClosedTopologyError, HwlocError, NotThisSystemError, TopologyFileError
 from hwnuma.machine import Machine
+from hwnuma.options import MemoryPolicy
 
 # Never loaded. The first line's components open GPU drivers, which wakes GPUs or creates contexts on them
 # (hwloc FAQ, "How do I avoid hwloc touching GPUs"). "pci" is not needed: "linux" reads PCI devices from sysfs, as
 # torch does. "x86" moves the calling thread over all CPUs to ask each, isolated ones too, and says what sysfs says.
 _UNWANTED_COMPONENTS = ("cuda", "nvml", "opencl", "gl", "rsmi", "levelzero", "pci", "x86")
 
+# Without STRICT, hwloc's BIND is MPOL_PREFERRED_MANY, or MPOL_PREFERRED before Linux 5.15; with it, MPOL_BIND.
+_MEMBIND = {
+    MemoryPolicy.NONE: (lib.HWLOC_MEMBIND_DEFAULT, 0),
+    MemoryPolicy.PREFERRED: (lib.HWLOC_MEMBIND_BIND, 0),
+    MemoryPolicy.BIND: (lib.HWLOC_MEMBIND_BIND, lib.HWLOC_MEMBIND_STRICT),
+    MemoryPolicy.INTERLEAVE: (lib.HWLOC_MEMBIND_INTERLEAVE, 0),
+}
 
-def _new_handle() -> Any:
+# The highest CPU number that Linux can be built for (NR_CPUS with MAXSMP is 8,192).
+_LAST_CPU = 8191
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _new_handle(flags: int = lib.HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED) -> Any:
     """Make a topology that is configured but not loaded."""
     box = ffi.new("hwloc_topology_t *")
     check(lib.hwloc_topology_init(box), "hwloc_topology_init")
@@ -29,11 +46,8 @@ def _new_handle() -> Any:
             lib.hwloc_topology_set_io_types_filter(handle, lib.HWLOC_TYPE_FILTER_KEEP_ALL),
             "hwloc_topology_set_io_types_filter",
         )
-        # Disallowed CPUs stay, so that it can be said why a GPU has none.
-        check(
-            lib.hwloc_topology_set_flags(handle, lib.HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED),
-            "hwloc_topology_set_flags",
-        )
+        # By default disallowed CPUs stay, so that it can be said why a GPU has none.
+        check(lib.hwloc_topology_set_flags(handle, flags), "hwloc_topology_set_flags")
         for component in _UNWANTED_COMPONENTS:
             # One that this libhwloc was built without is refused, and that is as good.
             lib.hwloc_topology_set_components(handle, lib.HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, component.encode())
@@ -135,6 +149,28 @@ class Topology:
             ) from None
         return cls(handle, source)
 
+    @classmethod
+    def for_binding(cls, nodeset: NodeSet | None = None) -> Topology:
+        """Make a topology that says nothing of this system and can bind on it, in a fraction of a millisecond.
+
+        libhwloc needs of a topology to bind through only that the nodes of a memory policy are in it, and the highest
+        CPU number, up to which it reads affinities. So this is a synthetic one of just these, marked as this system.
+        Its `machine` is not this machine.
+
+        Args:
+            nodeset: the NUMA nodes that a memory policy is to name.
+        """
+        nodes = list(nodeset or NodeSet([0]))
+        cpus = [*range(len(nodes) - 1), _LAST_CPU]  # one for each node; only the last one's number matters
+        handle = _new_handle(lib.HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM)
+        description = f"numa:{len(nodes)}(indexes={_listed(nodes)}) pu:1(indexes={_listed(cpus)})"
+        try:
+            check(lib.hwloc_topology_set_synthetic(handle, description.encode()), "hwloc_topology_set_synthetic")
+        except HwlocError:
+            lib.hwloc_topology_destroy(handle)
+            raise
+        return cls(handle, "a topology for binding only")
+
     def machine(self) -> Machine:
         """Copy the topology out into a frozen `Machine`, which outlives this object.
 
@@ -211,10 +247,15 @@ class Topology:
         )
         return read_bitmap(CpuSet, bitmap)
 
-    def set_thread_cpubind(self, cpuset: CpuSet, thread: int) -> None:
+    def set_thread_cpubind(self, cpuset: CpuSet, thread: int = 0) -> None:
         """Bind one thread of any process (hwloc_linux_set_tid_cpubind).
 
+        Args:
+            cpuset: what to; the kernel silently leaves out CPUs that the thread's cgroup does not allow.
+            thread: the kernel's thread id; 0 is the calling thread.
+
         Raises:
+            NotThisSystemError: the topology is another machine's.
             HwlocError: the kernel refused; ESRCH if there is no such thread.
         """
         check(
@@ -222,18 +263,45 @@ class Topology:
             f"hwloc_linux_set_tid_cpubind of thread {thread} to CPUs {cpuset or 'none'}",
         )
 
-    def set_cpubind(self, cpuset: CpuSet) -> None:
-        """Bind the calling thread (hwloc_set_cpubind, THREAD and STRICT).
+    def set_membind(self, nodeset: NodeSet, policy: MemoryPolicy) -> None:
+        """Set the calling thread's memory policy (hwloc_set_membind, THREAD): what is allocated from now on.
+
+        Linux keeps a policy for each thread: threads and processes that this one starts inherit it, those that are
+        there already do not. (hwloc's PROCESS is ENOSYS on Linux.)
+
+        Args:
+            nodeset: where memory is to come from; of no meaning with `MemoryPolicy.NONE`.
+            policy: `MemoryPolicy.NONE` is the kernel's default: the node of the CPU that touches a page first.
+
+        Raises:
+            NotThisSystemError: the topology is another machine's.
+            HwlocError: the kernel refused; EINVAL also if the topology has no such node.
+        """
+        kind, extra = _MEMBIND[policy]
+        flags = lib.HWLOC_MEMBIND_THREAD | lib.HWLOC_MEMBIND_BYNODESET | extra
+        check(
+            lib.hwloc_set_membind(self._handle_to_bind(), new_bitmap(nodeset), kind, flags),
+            f"hwloc_set_membind, {policy}, to NUMA nodes {nodeset or 'none'}",
+        )
+
+    def get_membind(self) -> tuple[frozenset[MemoryPolicy], NodeSet]:
+        """Read the calling thread's memory policy (hwloc_get_membind, THREAD).
+
+        Returns:
+            What it may be, and its nodes. libhwloc does not tell preferred from bind; both are in the set then. With
+            the kernel's default the nodes are all.
 
         Raises:
             NotThisSystemError: the topology is another machine's.
             HwlocError: the kernel refused.
         """
-        flags = lib.HWLOC_CPUBIND_THREAD | lib.HWLOC_CPUBIND_STRICT
-        check(
-            lib.hwloc_set_cpubind(self._handle_to_bind(), new_bitmap(cpuset), flags),
-            f"hwloc_set_cpubind to CPUs {cpuset or 'none'}",
-        )
+        bitmap, kind = new_bitmap(), ffi.new("hwloc_membind_policy_t *")
+        flags = lib.HWLOC_MEMBIND_THREAD | lib.HWLOC_MEMBIND_BYNODESET
+        check(lib.hwloc_get_membind(self._handle_to_bind(), bitmap, kind, flags), "hwloc_get_membind")
+        if kind[0] in (lib.HWLOC_MEMBIND_DEFAULT, lib.HWLOC_MEMBIND_FIRSTTOUCH):
+            return frozenset({MemoryPolicy.NONE}), read_bitmap(NodeSet, bitmap)
+        policies = frozenset(policy for policy, (its_kind, _) in _MEMBIND.items() if its_kind == kind[0])
+        return policies, read_bitmap(NodeSet, bitmap)
 
     def _open_handle(self) -> Any:
         if self._handle is None:

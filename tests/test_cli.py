@@ -290,9 +290,15 @@ def test_exec_binds_through_a_saved_file_of_this_machine(tmp_path: Path) -> None
     """Libhwloc's own variables let a process skip the discovery: a captured XML, declared to be this system."""
     saved = tmp_path / "here.xml"
     run("capture", str(saved))
-    done = run("exec", "--cpus", "0", *GREP, HWLOC_XMLFILE=str(saved), HWLOC_THISSYSTEM="1")
+    planned = ("exec", "--gpus", "none", "--ranks", "1", "--local-rank", "0", "--reserve-cpus", "1-8191", *GREP)
+    assert cpus_of(run(*planned, HWLOC_XMLFILE=str(saved), HWLOC_THISSYSTEM="1")) == "0"
+    assert "cannot bind through" in run(*planned, status=2, HWLOC_XMLFILE=str(saved)).stderr
+
+
+def test_exec_to_given_cpus_does_not_read_a_topology(tmp_path: Path) -> None:
+    """What a launcher has planned needs no discovery: a file of another machine in libhwloc's variables is no matter."""
+    done = run("exec", "--cpus", "0", *GREP, HWLOC_XMLFILE=str(tmp_path / "missing.xml"))
     assert cpus_of(done) == "0"
-    assert "cannot bind through" in run("exec", "--cpus", "0", *GREP, status=2, HWLOC_XMLFILE=str(saved)).stderr
 
 
 # ---- show, gpus, capture -------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""What fits hwnuma to one launcher each. Nothing here is imported by ``import hwnuma``."""

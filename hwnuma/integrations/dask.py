@@ -1,0 +1,128 @@
+"""Dask: a plug-in that binds each worker process, and a preload module of the same effect.
+
+::
+
+    client.register_plugin(HwnumaPlugin("node"))                            # under dask-cuda: after its own
+    dask worker SCHEDULER --preload hwnuma.integrations.dask                # options: HWNUMA_MODE and the others
+    LocalCluster(n_workers=4, plugins={HwnumaPlugin("exclusive", ranks=4, gpus="none")})
+
+A worker of dask-cuda drives the first GPU of its own ``CUDA_VISIBLE_DEVICES``; another one has a rank if its name is a
+number or ends in one (``LocalCluster``, and ``dask worker --name NAME --nworkers N``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distributed import Worker, WorkerPlugin
+
+from hwnuma.cli_options import EXEC_OPTIONS, job_of, read
+from hwnuma.errors import LocalRankError
+from hwnuma.gpus import Gpu
+from hwnuma.integrations.devices import bind_to_devices
+from hwnuma.integrations.processes import bind_to
+from hwnuma.launch import Job, bind_job
+from hwnuma.launchers import local_world_size
+from hwnuma.options import AffinityMode, NumaOptions
+from hwnuma.placement import Binding
+
+
+class HwnumaPlugin(WorkerPlugin):
+    """Bind a worker's process when the plug-in is registered or the worker starts. Picklable.
+
+    After set-up, `binding` is what the worker is bound to.
+    """
+
+    name = "hwnuma"
+
+    def __init__(
+        self,
+        options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+        *,
+        ranks: int | None = None,
+        gpus: str | Sequence[Gpu] = "auto",
+        gpu_nodes: Mapping[str, int] | None = None,
+    ) -> None:
+        """Say how to bind.
+
+        Args:
+            options: NumaOptions (ours or torch's), an affinity mode, or its value.
+            ranks: how many workers run on each machine. By default a worker is known by its GPU instead.
+            gpus: all GPUs of a machine: a specification (see `hwnuma.discovery.find_gpus`), or the GPUs.
+            gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
+        """
+        self.options = NumaOptions.of(options)
+        self.ranks = ranks
+        self.gpus = gpus
+        self.gpu_nodes = dict(gpu_nodes or {})
+        self.binding: Binding | None = None
+
+    def setup(self, worker: Worker) -> None:
+        """Bind the process of a worker.
+
+        Raises:
+            HwnumaError: it cannot be placed or bound; the process is as it was.
+        """
+        job = Job(
+            self.options, self.gpus, self.ranks, self.gpu_nodes, os.environ.get("NCCL_TOPO_FILE", ""), dict(os.environ)
+        )
+        self.binding = bind_worker(job, worker.name)
+
+
+def dask_setup(worker: Worker) -> None:
+    """Bind a worker that was started with ``--preload hwnuma.integrations.dask``, as the environment says.
+
+    Every option of ``hwnuma exec`` counts as its variable: ``HWNUMA_MODE``, ``HWNUMA_RANKS``, ``HWNUMA_GPUS``, …
+
+    Raises:
+        HwnumaError: an option makes no sense, or the worker cannot be placed or bound.
+    """
+    nothing = argparse.Namespace(**{option.name: None for option in EXEC_OPTIONS})
+    environment = dict(os.environ)
+    values = read(EXEC_OPTIONS, nothing, environment)
+    if values["cpus"] is not None:
+        bind_to(Binding(0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"]))
+        return
+    bind_worker(job_of(values, environment), worker.name)
+
+
+def bind_worker(job: Job, name: object) -> Binding:
+    """Bind this process, a Dask worker: by its GPU, or by the rank that its name tells where ranks are counted.
+
+    Args:
+        job: how to bind; its environment is the worker's.
+        name: the worker's.
+
+    Raises:
+        HwnumaError: who this worker is cannot be told, or it cannot be placed or bound.
+    """
+    ranks = job.ranks if job.ranks is not None else local_world_size(job.environment)
+    visible = [device for device in job.environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if device.strip()]
+    if ranks is None and visible and job.gpus != "none":
+        # dask-cuda rotates the list: each worker's own GPU is its first (dask_cuda.utils, cuda_visible_devices).
+        return bind_to_devices(visible[:1], job.options, gpus=job.gpus, gpu_nodes=job.gpu_nodes)
+    if ranks is None:
+        raise LocalRankError(
+            f"which place is the Dask worker {name}'s is not known: start it with dask-cuda, which gives it a GPU, or "
+            "say how many workers a machine has (ranks=N, HWNUMA_RANKS=N) and give them names that end in a number"
+        )
+    return bind_job(job, rank_of(name, ranks))
+
+
+def rank_of(name: object, ranks: int) -> int:
+    """The local rank that a worker's name tells: 3, or the 3 in ``node7-3``.
+
+    Raises:
+        LocalRankError: it tells none, or one that this machine does not have.
+    """
+    match = re.search(r"(?:^|\D)(\d{1,9})$", str(name), re.ASCII)
+    if match is None or int(match[1]) >= ranks:
+        raise LocalRankError(
+            f"the Dask worker {name}'s name ends in no number from 0 to {ranks - 1}: start it with --name NAME "
+            "--nworkers N, or in a LocalCluster"
+        )
+    return int(match[1])

@@ -1,0 +1,154 @@
+"""Bind a process to the GPUs that a framework has assigned to it, by their names instead of by a local rank.
+
+Ray and dask-cuda number no ranks on a machine: they give each process some GPUs. The process's share is that of these
+GPUs in the plan of all GPUs of the machine, so processes that know nothing of each other do not overlap.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hwnuma.binding import apply, current_affinity
+from hwnuma.bitmap import CpuSet
+from hwnuma.discovery import FoundGpus, find_gpus
+from hwnuma.errors import GpuNotFoundError, HwnumaError
+from hwnuma.gpus import Gpu
+from hwnuma.machine import Machine
+from hwnuma.nccl import read_nccl_topology
+from hwnuma.options import AffinityMode, DivideAmong, NumaOptions
+from hwnuma.placement import Binding, Plan
+from hwnuma.policy import make_plan
+from hwnuma.topology import Topology
+
+logger = logging.getLogger("hwnuma")
+
+# The affinity that this process had before `bind_to_devices` narrowed it, and to what: a worker that is given other
+# GPUs later is to be planned from the former.
+_bound_before: tuple[CpuSet, CpuSet] | None = None
+
+
+def bind_to_devices(
+    devices: Sequence[str | int],
+    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+    *,
+    gpus: str | Sequence[Gpu] = "auto",
+    gpu_nodes: Mapping[str, int] | None = None,
+) -> Binding:
+    """Bind this process to the CPUs near some of the machine's GPUs.
+
+    Args:
+        devices: the GPUs it drives: numbers as ``nvidia-smi`` has them, or UUIDs.
+        options: NumaOptions (ours or torch's), an affinity mode, or its value.
+        gpus: all GPUs of the machine: a specification (see `hwnuma.discovery.find_gpus`), or the GPUs.
+        gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
+
+    Returns:
+        What the process is bound to now. If binding failed and ``should_fall_back_if_binding_fails`` is set, a
+        Binding with an error, and the process is as it was.
+
+    Raises:
+        HwnumaError: the GPUs are not there, or the process cannot be placed or bound; it is as it was.
+    """
+    chosen = NumaOptions.of(options)
+    try:
+        with Topology.from_this_system() as topology:
+            machine, affinity = topology.machine(), _affinity(current_affinity(topology))
+            if chosen.keep_outer_mask:
+                machine = machine.narrowed(affinity)
+            planned = plan_devices(machine, devices, chosen, gpus=gpus, gpu_nodes=gpu_nodes)
+            for warning in planned.warnings:
+                logger.warning("%s", warning)
+            apply(topology, planned[0])
+            _remember(affinity, planned[0].cpuset)
+            return planned[0]
+    except HwnumaError as error:
+        if not chosen.should_fall_back_if_binding_fails:
+            raise
+        logger.warning("running unbound, as asked: %s", error)
+        return Binding(0, error=error)
+
+
+def plan_devices(
+    machine: Machine,
+    devices: Sequence[str | int],
+    options: NumaOptions,
+    *,
+    gpus: str | Sequence[Gpu] = "auto",
+    gpu_nodes: Mapping[str, int] | None = None,
+) -> Plan:
+    """Plan one process that drives some of a machine's GPUs, among all that are there.
+
+    Args:
+        machine: with the CPUs that may be used as its allowed ones.
+        devices: the process's GPUs, as in `bind_to_devices`.
+        options: how to place it. Unless they say otherwise, nodes are divided among all GPUs of the machine.
+        gpus: all GPUs of the machine.
+        gpu_nodes: NUMA nodes that somebody states.
+
+    Returns:
+        A plan of one rank.
+
+    Raises:
+        HwnumaError: a device is not there, or none can be found.
+    """
+    if isinstance(gpus, str):
+        found = find_gpus(gpus, machine, {}, gpu_nodes=gpu_nodes)  # an empty environment: all, whatever is visible
+    else:
+        found = FoundGpus(tuple(gpus), tuple(gpus), "given")
+    own = gpus_named(found.all, devices)
+    divide = DivideAmong.ALL if options.divide_among is DivideAmong.AUTO else options.divide_among
+    nccl_file = os.environ.get("NCCL_TOPO_FILE", "")
+    made = make_plan(
+        machine,
+        own,
+        replace(options, divide_among=divide, gpus_per_rank=len(own), ranks_per_gpu=1),
+        ranks=1,
+        all_gpus=found.all,
+        nccl_nodes=read_nccl_topology(nccl_file) if nccl_file else {},
+    )
+    return replace(made, warnings=(*found.warnings, *made.warnings))
+
+
+def gpus_named(gpus: Sequence[Gpu], names: Sequence[str | int]) -> tuple[Gpu, ...]:
+    """Pick GPUs by what frameworks call them.
+
+    Args:
+        gpus: to pick from.
+        names: the driver's numbers, UUIDs (``GPU-…``, ``MIG-…``) or unique beginnings of UUIDs.
+
+    Raises:
+        GpuNotFoundError: one is not there, or two could be meant.
+    """
+    picked = []
+    for name in names:
+        text = str(name).strip()
+        meant = [gpu for gpu in gpus if _is_named(gpu, text)]
+        if len(meant) != 1:
+            there = ", ".join(f"{gpu.index} {gpu.uuid or ''}".strip() for gpu in gpus) or "none"
+            raise GpuNotFoundError(f"{len(meant)} GPUs are called {text!r}, and one was expected: there are {there}")
+        picked += meant
+    if not picked:
+        raise GpuNotFoundError("no GPU is assigned to this process: ask the framework for one, or bind by local rank")
+    return tuple(picked)
+
+
+def _is_named(gpu: Gpu, text: str) -> bool:
+    if text.isascii() and text.isdigit():
+        return int(text) == (gpu.index if gpu.device_index is None else gpu.device_index)
+    return bool(text) and gpu.uuid is not None and gpu.uuid.lower().startswith(text.lower())
+
+
+def _affinity(current: CpuSet) -> CpuSet:
+    """The affinity to plan within: the one from before, if the current one is our own work."""
+    if _bound_before is not None and _bound_before[1] == current:
+        return _bound_before[0]
+    return current
+
+
+def _remember(before: CpuSet, bound: CpuSet) -> None:
+    global _bound_before  # noqa: PLW0603 -- an affinity is a property of the process, and so is this
+    _bound_before = before, bound

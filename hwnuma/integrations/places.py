@@ -1,0 +1,108 @@
+"""Plan every rank in the launcher, and hand each its place by environment. What a launcher's own plug-in is made of.
+
+A worker that finds ``HWNUMA_CPUS`` plans nothing: ``hwnuma exec`` and ``hwnuma-python`` bind to it and go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hwnuma.binding import current_affinity
+from hwnuma.bitmap import CpuSet
+from hwnuma.cli_options import EXEC_OPTIONS, job_of, read_environment
+from hwnuma.errors import LocalRankError, PlanError
+from hwnuma.launch import plan_job
+from hwnuma.machine import Machine
+from hwnuma.omp import OmpVariables, omp_environment
+from hwnuma.options import MemoryPolicy, NumaOptions
+from hwnuma.placement import Plan
+from hwnuma.topology import Topology
+
+logger = logging.getLogger("hwnuma")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Every rank's place, as its launcher planned it.
+
+    Attributes:
+        plan: what each rank gets.
+        machine: what it was planned for.
+        affinity: the launcher's own CPUs, which a rank keeps that runs unbound.
+        omp: what to do with OpenMP's variables.
+    """
+
+    plan: Plan
+    machine: Machine
+    affinity: CpuSet
+    omp: OmpVariables = OmpVariables.OFF
+
+    @classmethod
+    def of(
+        cls,
+        ranks: int,
+        environment: Mapping[str, str],
+        options: NumaOptions | str | Any = None,
+    ) -> Places:
+        """Plan the ranks that this launcher starts on this machine, with one look at the machine and its GPUs.
+
+        Args:
+            ranks: how many it starts.
+            environment: the launcher's own. Every option of ``hwnuma exec`` counts that is in it (``HWNUMA_MODE``, …);
+                ``HWNUMA_CPUS`` limits what is given out, and ``HWNUMA_RANKS`` tells of ranks that others start here.
+            options: instead of those in the environment: NumaOptions, ours or torch's, or an affinity mode.
+
+        Raises:
+            HwnumaError: nothing can be planned. A single rank that cannot be placed is in the plan: see `check`.
+        """
+        values = read_environment(EXEC_OPTIONS, environment)
+        job = job_of(values, environment)
+        if options is not None:
+            job = replace(job, options=NumaOptions.of(options))
+        job = replace(job, ranks=ranks if job.ranks is None else job.ranks)
+        if job.ranks is not None and job.ranks < ranks:
+            raise LocalRankError(f"HWNUMA_RANKS={job.ranks}, but {ranks} ranks are started here: unset it, or raise it")
+        with Topology.from_this_system() as topology:
+            machine, affinity = topology.machine(), current_affinity(topology)
+        if job.options.keep_outer_mask:
+            machine = machine.narrowed(affinity)
+        if values["cpus"] is not None:
+            machine = machine.narrowed(values["cpus"])
+        return cls(plan_job(machine, job), machine, affinity, values["omp"])
+
+    def check(self) -> None:
+        """Stop here if a rank cannot be placed, unless it may run unbound; that is logged as a warning.
+
+        Raises:
+            PlanError: with every reason, and the ranks that it stops.
+        """
+        ranks: dict[str, list[str]] = {}
+        for binding in self.plan:
+            if binding.error is not None:
+                ranks.setdefault(str(binding.error), []).append(str(binding.local_rank))
+        reasons = [f"rank {', '.join(numbers)}: {reason}" for reason, numbers in ranks.items()]
+        if reasons and not self.plan.options.should_fall_back_if_binding_fails:
+            raise PlanError(f"no worker is started, since not every rank can be placed: {'; '.join(reasons)}")
+        for reason in reasons:
+            logger.warning("running unbound, as asked: %s", reason)
+
+    def variables(self, local_rank: int, environment: Mapping[str, str]) -> dict[str, str]:
+        """The environment variables that hand a rank its place.
+
+        A rank that runs unbound is handed the launcher's own CPUs, so that it does not plan again only to fail again.
+
+        Args:
+            local_rank: which one.
+            environment: what it has already.
+        """
+        binding = self.plan[local_rank]
+        if binding.error is not None:
+            return {"HWNUMA_CPUS": str(self.affinity)}
+        variables = {"HWNUMA_CPUS": str(binding.cpuset)}
+        if binding.memory is not MemoryPolicy.NONE:
+            variables |= {"HWNUMA_MEMORY": str(binding.memory), "HWNUMA_NODES": str(binding.nodeset)}
+        cores = [core.cpuset for core in self.machine.cores_within(binding.cpuset)]
+        return variables | omp_environment(self.omp, cores, environment)

@@ -1,0 +1,205 @@
+"""Plain Python: one plan for the worker processes of multiprocessing and concurrent.futures.
+
+::
+
+    from concurrent.futures import ProcessPoolExecutor
+    from hwnuma.integrations.processes import PlacePool, plan_here
+
+    plan = plan_here("exclusive", ranks=4, gpus="none")
+    with PlacePool(plan) as places, ProcessPoolExecutor(len(plan), initializer=places.take) as pool:
+        ...
+
+A ``multiprocessing.Process`` of known rank takes ``target=bound(function, plan[rank])``, and a subprocess
+``plan[rank].wrap(command)``, which binds before the command's first instruction.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import update_wrapper
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from hwnuma.binding import apply, current_affinity
+from hwnuma.errors import LocalRankError
+from hwnuma.gpus import Gpu
+from hwnuma.launch import Job, plan_job
+from hwnuma.options import AffinityMode, NumaOptions
+from hwnuma.placement import Binding, Plan
+from hwnuma.topology import Topology
+
+logger = logging.getLogger("hwnuma")
+
+_Result = TypeVar("_Result")
+
+
+def plan_here(
+    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+    *,
+    ranks: int | None = None,
+    gpus: str | Sequence[Gpu] = "auto",
+    gpu_nodes: Mapping[str, int] | None = None,
+) -> Plan:
+    """Plan all worker processes that this process is going to start on this machine.
+
+    Args:
+        options: NumaOptions (ours or torch's), an affinity mode, or its value.
+        ranks: how many workers there will be; by default one a GPU.
+        gpus: which GPUs: a specification (see `hwnuma.discovery.find_gpus`), or the GPUs in rank order.
+        gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
+
+    Raises:
+        HwnumaError: nothing can be planned. A single rank that cannot be placed carries its error in the plan.
+    """
+    job = Job(NumaOptions.of(options), gpus, ranks, gpu_nodes or {}, os.environ.get("NCCL_TOPO_FILE", ""))
+    with Topology.from_this_system() as topology:
+        machine = topology.machine()
+        if job.options.keep_outer_mask:
+            machine = machine.narrowed(current_affinity(topology))
+    return plan_job(machine, job)
+
+
+def bind_to(binding: Binding) -> Binding:
+    """Bind this process to a place that another process has planned.
+
+    Raises:
+        HwnumaError: the binding carries an error, or the kernel refuses it; the process is as it was.
+    """
+    binding.check()
+    with Topology.from_this_system() as topology:
+        apply(topology, binding)
+    return binding
+
+
+@dataclass(eq=False)
+class Bound(Generic[_Result]):
+    """A function that binds its process before it begins. Picklable if the function is, so it suits every start method.
+
+    Attributes:
+        function: what to call then.
+        binding: the place, from a plan.
+    """
+
+    function: Callable[..., _Result]
+    binding: Binding
+
+    def __post_init__(self) -> None:
+        """Carry the function's name, which launchers log and some insist on."""
+        update_wrapper(self, self.function, updated=())
+
+    def __call__(self, *arguments: Any, **options: Any) -> _Result:
+        """Bind this process, then call the function."""
+        bind_to(self.binding)
+        return self.function(*arguments, **options)
+
+
+def bound(function: Callable[..., _Result], binding: Binding) -> Bound[_Result]:
+    """Make a function bind its process first.
+
+    Args:
+        function: the worker's, such as the target of a ``multiprocessing.Process``.
+        binding: the worker's place, such as ``plan[rank]``.
+
+    Raises:
+        HwnumaError: the rank cannot be placed: said here, before a process is started for it.
+    """
+    return Bound(function, binding.check())
+
+
+# ---- pools ---------------------------------------------------------------------------------------------------
+
+# Places that this process has taken: by file, which process took it and which place. The descriptors stay open for as
+# long as the process lives, since closing one gives the lock up.
+_taken: dict[str, tuple[int, int, Binding]] = {}
+
+
+@dataclass(eq=False)
+class PlacePool:
+    """The places of a plan, each for one living process at a time.
+
+    A pool's workers have no rank, and a worker that ends is replaced. Each takes a free place; the kernel frees it when
+    the process ends, however it ends. Picklable: give `take` to a pool as its initializer.
+
+    Attributes:
+        plan: the places. A rank that cannot be placed runs unbound if its options say so.
+        path: a file of which byte N is locked by the process that has place N; made by default, and removed by `close`.
+    """
+
+    plan: Plan
+    path: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a plan with a rank that has no place, and make the file."""
+        for binding in self.plan:
+            if not self.plan.options.should_fall_back_if_binding_fails:
+                binding.check()
+        if not self.path:
+            descriptor, self.path = tempfile.mkstemp(prefix="hwnuma-places-")
+            os.close(descriptor)
+            self._remover = weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def __reduce__(self) -> tuple[type[PlacePool], tuple[Plan, str]]:
+        """Pickle to one that shares the file, and leaves its removal to this one."""
+        return type(self), (self.plan, self.path)
+
+    def take(self) -> Binding:
+        """Take a free place for this process, and bind to it. A second call changes nothing.
+
+        Raises:
+            LocalRankError: more processes than places live at once.
+            HwnumaError: the kernel refused the binding.
+        """
+        process, _, binding = _taken.get(self.path, (0, 0, None))
+        if process == os.getpid() and binding is not None:
+            return binding
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        for binding in self.plan:
+            if _lock(descriptor, binding.local_rank):
+                _taken[self.path] = os.getpid(), descriptor, binding
+                return self._bind(binding)
+        os.close(descriptor)
+        raise LocalRankError(
+            f"all {len(self.plan)} places of the plan are taken by processes that live: plan for as many ranks as the "
+            "pool has workers (ranks=N)"
+        )
+
+    def _bind(self, binding: Binding) -> Binding:
+        if binding.error is None:
+            return bind_to(binding)
+        logger.warning("running unbound, as asked: %s", binding.error)
+        return binding
+
+    def close(self) -> None:
+        """Remove the file. Processes that have a place keep it; no new one can take any."""
+        if hasattr(self, "_remover"):
+            self._remover()
+
+    def __enter__(self) -> PlacePool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _remove(path: str, owner: int) -> None:
+    """Remove the file in the process that made it: a forked child has a copy of the object."""
+    if os.getpid() == owner:
+        Path(path).unlink(missing_ok=True)
+
+
+def _lock(descriptor: int, place: int) -> bool:
+    """Lock one byte for this process alone, if nobody has it."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES (fcntl(2))
+        return False
+    return True

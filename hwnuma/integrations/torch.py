@@ -1,0 +1,138 @@
+"""Bind the workers of torch's Python API: elastic_launch, and torch.multiprocessing's spawn and start_processes.
+
+Under any start method (spawn, fork, forkserver), and anew at every restart. The worker has imported torch by then, so
+threads that torch started stay as many as they were; ``hwnuma exec`` binds before that. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hwnuma.cli_options import EXEC_OPTIONS, job_of, read_environment
+from hwnuma.gpus import Gpu
+from hwnuma.launch import bind, bind_job
+from hwnuma.omp import OmpVariables, omp_environment
+from hwnuma.options import NumaOptions
+from hwnuma.placement import Binding
+from hwnuma.topology import Topology
+
+
+def bind_and_call(function: Callable[..., Any], *arguments: object) -> Any:
+    """Bind this worker by its environment, then call a function: ``elastic_launch(config, bind_and_call)(train, 1)``.
+
+    Args:
+        function: what the worker shall do.
+        arguments: for the function.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        HwnumaError: the rank cannot be placed or bound; the function was not called.
+    """
+    bind_by_environment()
+    return function(*arguments)
+
+
+def bind_by_environment(local_rank: int | None = None, ranks: int | None = None) -> Binding:
+    """Bind this process as ``hwnuma exec`` without options would: by the ``HWNUMA_…`` variables.
+
+    To a place that a launcher handed out (``HWNUMA_CPUS``), nothing is planned. With ``HWNUMA_OMP``, OpenMP's variables
+    are set for what this process starts, and a torch that is imported already is told the number of threads.
+
+    Args:
+        local_rank: instead of the launcher's variable.
+        ranks: how many ranks run on this machine, instead of the launcher's variable.
+
+    Raises:
+        HwnumaError: the rank cannot be placed or bound; the process is as it was.
+    """
+    values = read_environment(EXEC_OPTIONS, os.environ)
+    job = job_of(values, os.environ)
+    if ranks is not None:
+        job = replace(job, ranks=ranks)
+    rank = values["local_rank"] if local_rank is None else local_rank
+    given = None
+    if values["cpus"] is not None:
+        given = Binding(rank or 0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"])
+    binding = bind_job(job, rank, given)
+    if binding.error is None and values["omp"] is not OmpVariables.OFF:
+        _set_threads(binding, values["omp"])
+    return binding
+
+
+def _set_threads(binding: Binding, omp: OmpVariables) -> None:
+    """Set OpenMP's variables, and the number of threads of a torch that has fixed it already."""
+    with Topology.from_this_system() as topology:
+        cores = [core.cpuset for core in topology.machine().cores_within(binding.cpuset)]
+    os.environ.update(omp_environment(omp, cores, os.environ))
+    torch = sys.modules.get("torch")
+    number = os.environ.get("OMP_NUM_THREADS", "")
+    if torch is not None and number.isdecimal():
+        torch.set_num_threads(int(number))
+
+
+class Bound:
+    """A function that binds its process before it does anything: ``elastic_launch(config, Bound(train, "exclusive"))``.
+
+    Picklable if the function is, so the function itself must be reachable by its name: write ``Bound(train)`` where it
+    is handed over, not as a decorator. It has the function's ``__name__`` and ``__qualname__``, which torch asks for
+    and a functools.partial lacks.
+
+    Args:
+        function: what the worker shall do.
+        options: NumaOptions (ours or torch's) or an affinity mode. None: by the ``HWNUMA_…`` variables, as
+            `bind_by_environment`.
+        rank_is_first_argument: take the local rank from the call's first argument, as torch.multiprocessing.spawn and
+            start_processes pass it, instead of from the environment.
+        ranks: how many ranks run on this machine; by default from the launcher's environment, or one a GPU.
+        gpus: with options: as for `hwnuma.bind`.
+        gpu_nodes: with options: as for `hwnuma.bind`.
+
+    Raises:
+        OptionError: the options make no sense.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        options: NumaOptions | str | Any = None,
+        *,
+        rank_is_first_argument: bool = False,
+        ranks: int | None = None,
+        gpus: str | Sequence[Gpu] = "auto",
+        gpu_nodes: Mapping[str, int] | None = None,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.__name__: str = getattr(function, "__name__", type(function).__name__)
+        self.__qualname__: str = getattr(function, "__qualname__", self.__name__)
+        self._function = function
+        self._options = None if options is None else NumaOptions.of(options)
+        self._rank_is_first_argument = rank_is_first_argument
+        self._ranks = ranks
+        self._gpus = gpus
+        self._gpu_nodes = dict(gpu_nodes or {})
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Bind this process, then call the function.
+
+        Raises:
+            HwnumaError: the rank cannot be placed or bound; the function was not called.
+        """
+        local_rank = arguments[0] if self._rank_is_first_argument else None
+        if self._options is None:
+            bind_by_environment(local_rank, self._ranks)
+        else:
+            bind(
+                self._options,
+                local_rank=local_rank,
+                ranks=self._ranks,
+                gpus=self._gpus,
+                gpu_nodes=self._gpu_nodes,
+            )
+        return self._function(*arguments, **keywords)

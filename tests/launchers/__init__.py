@@ -1,0 +1,1 @@
+"""Real launchers, started for real: each worker tells where it runs."""

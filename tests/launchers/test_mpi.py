@@ -1,0 +1,85 @@
+"""Open MPI and MPICH: `hwnuma exec` between mpirun and the command, as docs/launchers/mpi.md has it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.launchers.jobs import SCRIPTS, environment, planned, require_two_cores, run, started
+from tests.require import require
+
+pytestmark = pytest.mark.launchers
+
+RANK = [sys.executable, str(Path(__file__).with_name("rank.py"))]
+HWNUMA = ["hwnuma", "exec", "--gpus", "none", "--mode", "exclusive", "--"]
+# Root is what CI is; Open MPI wants to be told that it knows.
+ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+def _mpirun(name: str) -> tuple[list[str], str]:
+    """A launcher's command for two ranks, and the variable in which it tells the local rank."""
+    if name == "Open MPI 5":
+        program = SCRIPTS / "mpirun"
+        require(program.exists(), "Open MPI 5 (the Python package openmpi) is not installed")
+        return [str(program), "--bind-to", "none", "-n", "2"], "OMPI_COMM_WORLD_LOCAL_RANK"
+    if name == "Open MPI":
+        require(shutil.which("mpirun.openmpi"), "Open MPI (Debian's openmpi-bin) is not installed")
+        return ["mpirun.openmpi", "--bind-to", "none", "-n", "2"], "OMPI_COMM_WORLD_LOCAL_RANK"
+    require(shutil.which("mpiexec.mpich"), "MPICH (Debian's mpich) is not installed")
+    return ["mpiexec.mpich", "-n", "2"], "MPI_LOCALRANKID"
+
+
+every_mpi = pytest.mark.parametrize("mpi", ["Open MPI", "Open MPI 5", "MPICH"])
+
+
+@every_mpi
+def test_ranks_get_the_plans_cpus(mpi: str, tmp_path: Path) -> None:
+    """In exclusive mode two ranks are on distinct CPUs, those of `hwnuma plan`; the launcher tells rank and size."""
+    require_two_cores()
+    command, variable = _mpirun(mpi)
+    variables = environment(**ROOT)
+    status, _, errors, told = run([*command, *HWNUMA, *RANK, str(tmp_path)], variables, tmp_path)
+    assert status == 0, errors
+    answers = [told[rank, 0] for rank in range(2)]
+    assert told.cpus() == planned(variables, "--gpus", "none", "--mode", "exclusive", "--ranks", "2")
+    assert told.cpus()[0] != told.cpus()[1]
+    assert [(answer["size"], answer["variable"]) for answer in answers] == [(2, variable)] * 2
+    assert [answer["warnings"] for answer in answers] == [[], []]
+
+
+@every_mpi
+def test_a_failing_ranks_exit_status_reaches_the_launcher(mpi: str, tmp_path: Path) -> None:
+    """Rank 1 exits with 3, and so does the launcher."""
+    require_two_cores()
+    command, _ = _mpirun(mpi)
+    status, _, _, told = run([*command, *HWNUMA, *RANK, str(tmp_path), "fail"], environment(**ROOT), tmp_path)
+    assert "1-0" in told.names()
+    assert status == 3
+
+
+@every_mpi
+def test_sigterm_reaches_the_ranks(mpi: str, tmp_path: Path) -> None:
+    """The launcher is sent SIGTERM, and every rank gets it: nothing stands between them."""
+    require_two_cores()
+    command, _ = _mpirun(mpi)
+    with started([*command, *HWNUMA, *RANK, str(tmp_path), "wait"], environment(**ROOT), tmp_path) as job:
+        job.wait_for("0-0", "1-0")
+        job.process.send_signal(signal.SIGTERM)
+        job.finish()
+        assert {"terminated-0-0", "terminated-1-0"} <= set(job.told.names())
+
+
+@pytest.mark.parametrize("mpi", ["Open MPI", "Open MPI 5"])
+def test_a_mask_of_mpirun_is_respected_and_told(mpi: str, tmp_path: Path) -> None:
+    """Without `--bind-to none`, Open MPI has bound a rank to one core, and a plan for two does not fit into it."""
+    require_two_cores()
+    command, _ = _mpirun(mpi)
+    command = [*command[:1], "--bind-to", "core", *command[3:]]
+    status, _, errors, told = run([*command, *HWNUMA, *RANK, str(tmp_path)], environment(**ROOT), tmp_path)
+    assert status != 0
+    assert told.names() == []
+    assert "has 1 cores to use" in errors

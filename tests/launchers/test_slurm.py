@@ -1,0 +1,86 @@
+"""Slurm: `hwnuma exec` between srun and the command, as docs/launchers/slurm.md has it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.launchers.jobs import LIMIT, environment, planned, require_module, require_two_cores, run, started
+from tests.launchers.slurm import OneNodeSlurm
+
+pytestmark = [pytest.mark.launchers, pytest.mark.root]
+
+RANK = [sys.executable, str(Path(__file__).with_name("rank.py"))]
+HWNUMA = ["hwnuma", "exec", "--gpus", "none", "--mode", "exclusive", "--"]
+EXCLUSIVE = ("--gpus", "none", "--mode", "exclusive", "--ranks", "2")
+
+
+@pytest.fixture
+def variables(one_node_slurm: OneNodeSlurm) -> dict[str, str]:
+    """An environment for srun."""
+    require_two_cores()
+    return one_node_slurm.environment(environment())
+
+
+def test_tasks_get_the_plans_cpus(variables: dict[str, str], tmp_path: Path) -> None:
+    """In exclusive mode two tasks are on distinct CPUs, those of `hwnuma plan`; Slurm tells local id and size."""
+    command = ["srun", "--cpu-bind=none", "-n2", *HWNUMA, *RANK, str(tmp_path)]
+    status, _, errors, told = run(command, variables, tmp_path)
+    assert status == 0, errors
+    assert told.cpus() == planned(variables, *EXCLUSIVE)
+    assert told.cpus()[0] != told.cpus()[1]
+    answers = [told[rank, 0] for rank in range(2)]
+    assert [(answer["size"], answer["variable"]) for answer in answers] == [(2, "SLURM_LOCALID")] * 2
+
+
+def test_options_may_come_from_the_environment(variables: dict[str, str], tmp_path: Path) -> None:
+    """The srun of a user who cannot change its command line carries HWNUMA_MODE and HWNUMA_GPUS to the tasks."""
+    told_by_environment = {**variables, "HWNUMA_MODE": "exclusive", "HWNUMA_GPUS": "none", "SLURM_CPU_BIND": "none"}
+    command = ["srun", "-n2", "hwnuma", "exec", *RANK, str(tmp_path)]
+    status, _, errors, told = run(command, told_by_environment, tmp_path)
+    assert status == 0, errors
+    assert told.cpus() == planned(variables, *EXCLUSIVE)
+
+
+def test_a_mask_of_srun_is_respected_and_told(variables: dict[str, str], tmp_path: Path) -> None:
+    """A task that Slurm has bound to one core already has no room for two ranks."""
+    status, _, errors, told = run(["srun", "-n2", *HWNUMA, *RANK, str(tmp_path)], variables, tmp_path)
+    assert status != 0
+    assert told.names() == []
+    assert "has 1 cores to use" in errors
+
+
+def test_a_failing_tasks_exit_status_reaches_srun(variables: dict[str, str], tmp_path: Path) -> None:
+    """Task 1 exits with 3, and so does srun."""
+    command = ["srun", "--cpu-bind=none", "-n2", *HWNUMA, *RANK, str(tmp_path), "fail"]
+    status, _, errors, told = run(command, variables, tmp_path)
+    assert told.names() == ["0-0", "1-0"]
+    assert status == 3
+    assert "task 1: Exited with exit code 3" in errors
+
+
+def test_sigterm_reaches_the_tasks(variables: dict[str, str], tmp_path: Path) -> None:
+    """What `scancel` sends comes to every task, since exec leaves nothing in between; srun itself kills at once."""
+    command = ["srun", "--cpu-bind=none", "-n2", "--job-name=wait", *HWNUMA, *RANK, str(tmp_path), "wait"]
+    with started(command, variables, tmp_path) as job:
+        job.wait_for("0-0", "1-0")
+        subprocess.run(["scancel", "--signal=TERM", "--name=wait"], env=variables, timeout=LIMIT, check=True)
+        status, _, errors = job.finish()
+        assert status == 0, errors
+        assert {"terminated-0-0", "terminated-1-0"} <= set(job.told.names())
+
+
+@pytest.mark.torch
+def test_one_task_a_node_starts_torchrun(variables: dict[str, str], tmp_path: Path) -> None:
+    """Slurm's one task starts torchrun, whose two workers get the plan's CPUs: LOCAL_RANK counts, SLURM_LOCALID not."""
+    require_module("torch")
+    torchrun = ["torchrun", "--nproc-per-node=2", "--no-python", *HWNUMA, *RANK, str(tmp_path)]
+    command = ["srun", "--cpu-bind=none", "-n1", "--ntasks-per-node=1", "--cpus-per-task=2", *torchrun]
+    status, _, errors, told = run(command, variables, tmp_path)
+    assert status == 0, errors
+    assert told.cpus() == planned(variables, *EXCLUSIVE)
+    answers = [told[rank, 0] for rank in range(2)]
+    assert [(answer["variable"], answer["warnings"]) for answer in answers] == [("LOCAL_RANK", [])] * 2

@@ -1,0 +1,74 @@
+"""hwnuma.integrations.devices: a process that is given GPUs by name, among all of its machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from hwnuma.errors import GpuNotFoundError
+from hwnuma.gpus import Gpu
+from hwnuma.integrations.devices import gpus_named, plan_devices
+from hwnuma.launch import plan
+from hwnuma.machine import Machine
+from hwnuma.options import AffinityMode, DivideAmong, NumaOptions
+
+GPUS = (
+    Gpu(0, uuid="GPU-aa11", device_index=0),
+    Gpu(1, uuid="MIG-bb22", device_index=1),
+    Gpu(2, uuid="MIG-bc33", device_index=1),
+    Gpu(3, uuid="GPU-dd44", device_index=2),
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "indexes"),
+    [([0], [0]), (["2"], [3]), (["GPU-dd44", 0], [3, 0]), (["MIG-bb"], [1]), (["gpu-DD"], [3])],
+)
+def test_gpus_are_named_as_the_driver_does(names: list[str | int], indexes: list[int]) -> None:
+    """Numbers are nvidia-smi's, not places in our list; UUIDs may be cut short."""
+    assert [gpu.index for gpu in gpus_named(GPUS, names)] == indexes
+
+
+@pytest.mark.parametrize("name", [1, "MIG-b", "GPU-ee", "7", "", "-1"])
+def test_a_name_of_none_or_several_is_refused(name: str | int) -> None:
+    """The message says how many are meant and lists what there is."""
+    with pytest.raises(GpuNotFoundError, match="GPU-aa11"):
+        gpus_named(GPUS, [name])
+
+
+def test_no_name_at_all_is_refused() -> None:
+    """A process without a GPU is told to ask for one."""
+    with pytest.raises(GpuNotFoundError, match="no GPU is assigned"):
+        gpus_named(GPUS, [])
+
+
+def test_each_process_gets_its_share_of_the_plan_of_all(machine_of: Callable[[str], Machine]) -> None:
+    """Processes that know nothing of each other get together what one plan of all GPUs gives."""
+    machine = machine_of("dgx_a100_nps4")
+    options = NumaOptions(AffinityMode.EXCLUSIVE)
+    everyone = plan(machine, _gpus(machine), options)
+    alone = [plan_devices(machine, [index], options)[0].cpuset for index in range(8)]
+    assert alone == [binding.cpuset for binding in everyone]
+
+
+def test_a_process_with_several_gpus_gets_their_shares(machine_of: Callable[[str], Machine]) -> None:
+    """The union of what each GPU would get alone."""
+    machine = machine_of("dgx_a100_nps4")
+    options = NumaOptions(AffinityMode.EXCLUSIVE)
+    alone = [plan_devices(machine, [index], options)[0].cpuset for index in (0, 5)]
+    assert plan_devices(machine, [0, 5], options)[0].cpuset == alone[0] | alone[1]
+
+
+def test_dividing_among_its_own_gpus_can_be_asked_for(machine_of: Callable[[str], Machine]) -> None:
+    """With divide_among=visible, a process that is alone on its machine gets whole nodes."""
+    machine = machine_of("dgx_a100_nps4")
+    options = NumaOptions(AffinityMode.EXCLUSIVE, divide_among=DivideAmong.VISIBLE)
+    node = plan_devices(machine, [0], NumaOptions(AffinityMode.NODE))[0]
+    assert plan_devices(machine, [0], options)[0].cpuset == node.cpuset
+
+
+def _gpus(machine: Machine) -> tuple[Gpu, ...]:
+    from hwnuma.gpus import TopologyGpus
+
+    return TopologyGpus(machine).gpus()

@@ -1,0 +1,220 @@
+"""Memory policies on the real kernel: set, read back, restored, denied; and where pages are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hwnuma
+from hwnuma import Binding, BindingError, CpuSet, HwlocError, MemoryPolicy, NodeSet, Topology, procfs
+from hwnuma.binding import apply, nearly_full
+from hwnuma.mempolicy import restore_policy, save_policy
+from tests.processes import answer_of, clean_environment
+from tests.require import require
+from tests.seccomp import can_deny
+
+BEFORE = CpuSet(os.sched_getaffinity(0))
+LAST = CpuSet([BEFORE.last])
+NODE = NodeSet([next(iter(procfs.allowed_nodes() or NodeSet([0])))])
+# Linux's words for each policy (mempolicy.c, policy_modes); before 5.15 several nodes cannot be preferred.
+WORDS = {
+    MemoryPolicy.PREFERRED: (f"prefer (many):{NODE}", f"prefer:{NODE}"),
+    MemoryPolicy.BIND: (f"bind:{NODE}",),
+    MemoryPolicy.INTERLEAVE: (f"interleave:{NODE}",),
+}
+
+
+def shown() -> str:
+    """The calling thread's policy, as the first line of numa_maps shows it after the address."""
+    with Path("/proc/thread-self/numa_maps").open() as lines:
+        return lines.readline().partition(" ")[2]
+
+
+@pytest.fixture(autouse=True)
+def numa_maps() -> None:
+    """Every test here looks at /proc/…/numa_maps, past hwnuma and libhwloc."""
+    require(Path("/proc/self/numa_maps").exists(), "there is no /proc/self/numa_maps: a sandbox, or no NUMA kernel")
+
+
+@pytest.mark.parametrize("policy", WORDS)
+def test_a_policy_is_set_and_put_back(policy: MemoryPolicy) -> None:
+    """The kernel shows it inside the block, and the default after it."""
+    with hwnuma.bound(Binding(0, cpuset=BEFORE, nodeset=NODE, memory=policy)) as binding:
+        assert shown().startswith(WORDS[policy])
+        assert binding.memory_error is None
+        assert binding.verify().ok
+    assert shown().startswith("default ")
+
+
+def test_a_former_policy_is_put_back_exactly() -> None:
+    """libhwloc cannot tell preferred from bind: a saved preferred must not come back as the deadly one."""
+    saved = save_policy()
+    try:
+        with Topology.for_binding(NODE) as topology:
+            topology.set_membind(NODE, MemoryPolicy.PREFERRED)
+            assert topology.get_membind() == (frozenset({MemoryPolicy.PREFERRED, MemoryPolicy.BIND}), NODE)
+        with hwnuma.bound(Binding(0, cpuset=BEFORE, nodeset=NODE, memory=MemoryPolicy.BIND)):
+            assert shown().startswith(WORDS[MemoryPolicy.BIND])
+        assert shown().startswith(WORDS[MemoryPolicy.PREFERRED])
+    finally:
+        restore_policy(saved)
+    assert shown().startswith("default ")
+
+
+@pytest.mark.parametrize("policy", WORDS)
+def test_exec_hands_the_policy_to_the_command(policy: MemoryPolicy) -> None:
+    """`Binding.wrap` gives a command line that sets CPUs and policy ahead of the command's first instruction."""
+    look = ["sh", "-c", "grep Cpus_allowed_list /proc/self/status; head -n 1 /proc/self/numa_maps"]
+    command = Binding(0, cpuset=LAST, nodeset=NODE, memory=policy).wrap(look)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=clean_environment(), timeout=60)
+    cpus, maps = done.stdout.splitlines()
+    assert cpus.split()[1] == str(LAST)
+    assert maps.partition(" ")[2].startswith(WORDS[policy])
+
+
+def test_exec_finds_the_nodes_of_its_cpus() -> None:
+    """`--cpus` with `--memory` and no `--nodes`."""
+    command = [sys.executable, "-m", "hwnuma", "exec", "--cpus", str(LAST), "--memory", "bind"]
+    command += ["head", "-n", "1", "/proc/self/numa_maps"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=clean_environment(), timeout=60)
+    with Topology.from_this_system() as topology:
+        nodes = [node.os_index for node in topology.machine().cpu_nodes if LAST <= node.cpuset]
+    assert f" bind:{NodeSet(nodes)} " in done.stdout
+
+
+def test_a_node_that_is_not_there_undoes_the_cpus_too() -> None:
+    """`bind` to a missing node is an error, and all is as it was; it names the nodes that are allowed."""
+    missing = NodeSet([1000])
+    with pytest.raises(BindingError, match=r"cpuset\.mems") as caught:
+        hwnuma.bound(Binding(0, cpuset=LAST, nodeset=missing, memory=MemoryPolicy.BIND)).__enter__()
+    assert str(procfs.allowed_nodes()) in str(caught.value)
+    assert CpuSet(os.sched_getaffinity(0)) == BEFORE
+    assert shown().startswith("default ")
+
+
+def test_libhwloc_refuses_a_node_that_the_topology_does_not_have() -> None:
+    """With this system's topology too, so a mistake does not become another policy in silence."""
+    with Topology.from_this_system() as topology, pytest.raises(HwlocError, match="set_membind"):
+        topology.set_membind(NodeSet([1000]), MemoryPolicy.BIND)
+
+
+DENIED = """
+import json, logging, os, sys
+import hwnuma
+from hwnuma import Binding, CpuSet, MemoryPolicy, NodeSet
+from tests.seccomp import deny
+logging.basicConfig()
+before = os.sched_getaffinity(0)
+cpu = CpuSet([max(before)])
+deny("set_mempolicy")
+try:
+    with hwnuma.bound(Binding(0, cpuset=cpu, nodeset=NodeSet(sys.argv[2]), memory=MemoryPolicy(sys.argv[1]))) as binding:
+        told = {"held": os.sched_getaffinity(0) == set(cpu), "failed": binding.memory_error.strerror, "raised": False}
+except hwnuma.BindingError as error:
+    told = {"held": os.sched_getaffinity(0) != before, "failed": error.strerror, "raised": True}
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("policy", ["preferred", "interleave"])
+def test_under_a_denied_set_mempolicy_the_cpus_hold_and_the_report_says_what_failed(policy: str) -> None:
+    """A real seccomp filter, as Docker's: CPUs are bound, `memory_error` and a warning tell of the policy."""
+    require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")
+    told, warned = answer_of(DENIED, policy, str(NODE))
+    assert (told["held"], told["raised"]) == (True, False)
+    assert f"memory policy {policy} on NUMA nodes {NODE}" in told["failed"]
+    assert "seccomp" in told["failed"]
+    assert "are bound, but the memory policy is not set" in warned
+
+
+def test_a_denied_bind_policy_is_an_error_and_undoes_the_cpus() -> None:
+    """Who asks for `bind` must have it, or nothing."""
+    require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")
+    told, _ = answer_of(DENIED, "bind", str(NODE))
+    assert (told["held"], told["raised"]) == (False, True)
+
+
+EXEC_DENIED = """
+import os, sys
+from tests.seccomp import deny
+deny("set_mempolicy")
+os.execv(sys.executable, [sys.executable, "-m", "hwnuma", "exec", *sys.argv[1:]])
+"""
+
+
+def test_exec_under_a_denied_set_mempolicy_runs_the_command_and_records_no_policy() -> None:
+    """So `hwnuma verify` does not call off later what was known and told at the start."""
+    require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")
+    arguments = ("--cpus", str(LAST), "--memory", "preferred", "--nodes", str(NODE), "env")
+    done = subprocess.run(
+        [sys.executable, "-c", EXEC_DENIED, *arguments],
+        capture_output=True, text=True, check=True, env=clean_environment(), timeout=60,
+    )  # fmt: skip
+    assert {f"HWNUMA_BOUND_CPUS={LAST}", "HWNUMA_BOUND_MEMORY=none"} <= set(done.stdout.splitlines())
+    assert "memory policy is not set" in done.stderr
+
+
+def test_another_processs_policy_cannot_be_set() -> None:
+    """Linux has no call for it: told in `memory_error`, with what can be done; its CPUs are bound."""
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        binding = Binding(0, cpuset=LAST, nodeset=NODE, memory=MemoryPolicy.PREFERRED)
+        bound = hwnuma.bind_process(sleeper.pid, binding)
+        assert CpuSet(os.sched_getaffinity(sleeper.pid)) == LAST
+        assert "hwnuma exec" in str(bound.memory_error)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_late_binding_counts_where_memory_is() -> None:
+    """What is allocated already is counted by node, as /proc/self/numa_maps has it."""
+    with Topology.for_binding(NODE) as topology:
+        applied = apply(topology, Binding(0, cpuset=BEFORE, nodeset=NODE), migrate=True)
+        applied.undo(topology)
+    assert applied.pages_before is not None
+    resident = applied.pages_before.own_total + sum(applied.pages_before.shared.values())
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    assert resident == pytest.approx(pages * os.sysconf("SC_PAGESIZE"), rel=0.2)
+
+
+# ---- what the kernel writes ----------------------------------------------------------------------------------
+
+
+def test_a_nearly_full_node_is_told_with_its_numbers() -> None:
+    """MemFree, and the file pages that can be dropped, against a tenth of all."""
+    text = (
+        "Node 1 MemTotal:       65536000 kB\nNode 1 MemFree:          1048576 kB\n"
+        "Node 1 Active(file):     524288 kB\nNode 1 Inactive(file):   524288 kB\n"
+    )
+    memory = procfs.parse_node_memory(1, text)
+    assert (memory.free, memory.reclaimable, memory.total) == (1 << 30, 1 << 30, 65536000 << 10)
+    assert nearly_full([memory]) == [
+        "NUMA node 1 has 1.0 GiB free (and 1.0 GiB in file pages) of 62.5 GiB: with memory policy bind the kernel kills the "
+        "process when that is used up; preferred takes other nodes' memory then"
+    ]
+    assert nearly_full([procfs.parse_node_memory(1, text.replace(" 1048576", "10485760"))]) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "policy", "nodes", "own", "shared"),
+    [
+        ("5600 default heap anon=2 dirty=2 N0=1 N3=1 kernelpagesize_kB=4", "none", "", {0: 4096, 3: 4096}, {}),
+        ("5600 prefer (many):0-1 file=/bin/a mapped=2 N1=2 kernelpagesize_kB=4", "preferred", "0-1", {}, {1: 8192}),
+        ("5600 bind=static:2 anon=1 N2=1 kernelpagesize_kB=2048", "bind", "2", {2: 2097152}, {}),
+        ("5600 weighted interleave:0,2 stack", "interleave", "0,2", {}, {}),
+        ("5600 local", "none", "", {}, {}),
+        ("5600 prefer=relative:1 file=/dev/shm/x\\040N9=9 N1=1 kernelpagesize_kB=4", "preferred", "1", {}, {1: 4096}),
+    ],
+)
+def test_numa_maps_are_read(line: str, policy: str, nodes: str, own: dict[int, int], shared: dict[int, int]) -> None:
+    """Policies with flags and spaces in their names, huge pages, files; as Linux writes them."""
+    found = procfs.parse_policy(line)
+    assert found is not None
+    assert (str(found.policy), str(found.nodeset)) == (policy, nodes)
+    pages = procfs.count_pages([line])
+    assert (dict(pages.own), dict(pages.shared)) == (own, shared)
