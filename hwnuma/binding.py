@@ -208,7 +208,10 @@ def _follow(topology: Topology, applied: Applied, thread: int, before: CpuSet, *
 
 def _move(topology: Topology, thread: int, cpuset: CpuSet) -> None:
     try:
-        topology.set_thread_cpubind(cpuset, thread)
+        if thread == threading.get_native_id():
+            topology.set_cpubind(cpuset)
+        else:
+            topology.set_thread_cpubind(cpuset, thread)
     except HwlocError as error:
         raise BindingError(error.errno, f"{error.strerror}: {_remedy(error.errno)}") from None
 

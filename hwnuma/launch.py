@@ -294,7 +294,7 @@ def bind_process(pid: int, binding: Binding, *, all_threads: bool = False, migra
         BindingError: the kernel refused: errno EPERM for another user's process, ESRCH if there is none; or the binding
             has the memory policy bind. All is as it was.
     """
-    with Topology.for_binding(binding.nodeset) as topology:
+    with Topology.for_binding(binding.nodeset, binding.cpuset) as topology:
         applied = apply(topology, binding, pid=pid, all_threads=all_threads, migrate=migrate)
     return _logged(applied).binding
 
@@ -305,7 +305,9 @@ def _place_and_apply(
     options = job.options
     if given is not None and given.memory is not MemoryPolicy.NONE and not given.nodeset:
         given = replace(given, nodeset=_nodes_of(given.cpuset))
-    with Topology.from_this_system() if given is None else Topology.for_binding(given.nodeset) as topology:
+    with (
+        Topology.from_this_system() if given is None else Topology.for_binding(given.nodeset, given.cpuset) as topology
+    ):
         binding = place(topology, job, local_rank) if given is None else given
         applied = apply(
             topology,

@@ -28,8 +28,8 @@ _MEMBIND = {
     MemoryPolicy.INTERLEAVE: (lib.HWLOC_MEMBIND_INTERLEAVE, 0),
 }
 
-# The highest CPU number that Linux can be built for (NR_CPUS with MAXSMP is 8,192).
-_LAST_CPU = 8191
+# From the highest CPU number that Linux can be built for (NR_CPUS with MAXSMP is 8,192) down.
+_FILLERS = range(8191, 0, -1)
 
 
 def _listed(numbers: Sequence[int]) -> str:
@@ -150,20 +150,23 @@ class Topology:
         return cls(handle, source)
 
     @classmethod
-    def for_binding(cls, nodeset: NodeSet | None = None) -> Topology:
+    def for_binding(cls, nodeset: NodeSet | None = None, cpuset: CpuSet = CpuSet()) -> Topology:
         """Make a topology that says nothing of this system and can bind on it, in a fraction of a millisecond.
 
-        libhwloc needs of a topology to bind through only that the nodes of a memory policy are in it, and the highest
-        CPU number, up to which it reads affinities. So this is a synthetic one of just these, marked as this system.
-        Its `machine` is not this machine.
+        libhwloc needs of a topology to bind through only that the CPUs and the nodes to bind to are in it, and the
+        highest CPU number, up to which it reads affinities. So this is a synthetic one of just these, marked as this
+        system. Its `machine` is not this machine.
 
         Args:
             nodeset: the NUMA nodes that a memory policy is to name.
+            cpuset: the CPUs that `set_cpubind` is to name.
         """
         nodes = list(nodeset or NodeSet([0]))
-        cpus = [*range(len(nodes) - 1), _LAST_CPU]  # one for each node; only the last one's number matters
+        cpus = [*cpuset, *(index for index in _FILLERS if index not in cpuset)]
+        cpus = cpus[: (len(cpuset) // len(nodes) + 1) * len(nodes)]  # as many for each node, and at least one filler
         handle = _new_handle(lib.HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM)
-        description = f"numa:{len(nodes)}(indexes={_listed(nodes)}) pu:1(indexes={_listed(cpus)})"
+        shape = f"numa:{len(nodes)}(indexes={_listed(nodes)}) pu:{len(cpus) // len(nodes)}"
+        description = f"{shape}(indexes={_listed(cpus)})"
         try:
             check(lib.hwloc_topology_set_synthetic(handle, description.encode()), "hwloc_topology_set_synthetic")
         except HwlocError:
@@ -247,6 +250,22 @@ class Topology:
         )
         return read_bitmap(CpuSet, bitmap)
 
+    def set_cpubind(self, cpuset: CpuSet) -> None:
+        """Bind the calling thread (hwloc_set_cpubind, THREAD and STRICT).
+
+        Args:
+            cpuset: what to, CPUs of this topology; the kernel silently leaves out those that the cgroup does not allow.
+
+        Raises:
+            NotThisSystemError: the topology is another machine's.
+            HwlocError: the kernel refused, or the topology has no such CPU.
+        """
+        flags = lib.HWLOC_CPUBIND_THREAD | lib.HWLOC_CPUBIND_STRICT
+        check(
+            lib.hwloc_set_cpubind(self._handle_to_bind(), new_bitmap(cpuset), flags),
+            f"hwloc_set_cpubind to CPUs {cpuset or 'none'}",
+        )
+
     def set_thread_cpubind(self, cpuset: CpuSet, thread: int = 0) -> None:
         """Bind one thread of any process (hwloc_linux_set_tid_cpubind).
 
@@ -261,19 +280,6 @@ class Topology:
         check(
             lib.hwloc_linux_set_tid_cpubind(self._handle_to_bind(), thread, new_bitmap(cpuset)),
             f"hwloc_linux_set_tid_cpubind of thread {thread} to CPUs {cpuset or 'none'}",
-        )
-
-    def set_cpubind(self, cpuset: CpuSet) -> None:
-        """Bind the calling thread (hwloc_set_cpubind, THREAD and STRICT); the CPUs must be in the topology.
-
-        Raises:
-            NotThisSystemError: the topology is another machine's.
-            HwlocError: the kernel refused, or the topology does not have these CPUs.
-        """
-        flags = lib.HWLOC_CPUBIND_THREAD | lib.HWLOC_CPUBIND_STRICT
-        check(
-            lib.hwloc_set_cpubind(self._handle_to_bind(), new_bitmap(cpuset), flags),
-            f"hwloc_set_cpubind to CPUs {cpuset or 'none'}",
         )
 
     def set_membind(self, nodeset: NodeSet, policy: MemoryPolicy) -> None:

@@ -60,10 +60,6 @@ TORCH_RAISES = {
 # alone, for which torch raises, counts on node 0 too, and display 1 shares the cores there with it.
 DIFFERS_FROM_TORCH = {("cpuless-hmat", "exclusive"): {1: "0-1,8-9"}}
 
-# What does not come out as EXPECTED yet: an allowed part of the GPU's package is there, and only the GPU's own node has
-# no allowed CPU.
-NOT_YET = {("offline-restricted", "socket")}
-
 
 def _as_listed(placements: list[str]) -> list[list[int] | str]:
     return [text if text.endswith("Error") else sorted(parse_list(text)) for text in placements]
@@ -71,10 +67,8 @@ def _as_listed(placements: list[str]) -> list[list[int] | str]:
 
 @every_machine
 @every_mode
-def test_plan(request: pytest.FixtureRequest, guest: Guest, mode: str) -> None:
+def test_plan(guest: Guest, mode: str) -> None:
     """Each rank gets the CPUs that the mode promises, offline and disallowed ones left out, or the fitting error."""
-    if (guest.machine.name, mode) in NOT_YET:
-        request.applymarker(pytest.mark.xfail(reason="socket refuses a GPU whose own node has no allowed CPU"))
     assert guest.section("plan")[mode] == _as_listed(EXPECTED[guest.machine.name][mode])
 
 
