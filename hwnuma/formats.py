@@ -132,9 +132,7 @@ def _unit_settings(binding: Binding) -> Iterable[str]:
 
 def _systemd(plan: Plan) -> str:
     """A drop-in for each rank's service."""
-    sections = (
-        "\n".join((f"# rank {binding.local_rank}", "[Service]", *_unit_settings(binding))) for binding in plan
-    )
+    sections = ("\n".join((f"# rank {binding.local_rank}", "[Service]", *_unit_settings(binding))) for binding in plan)
     return "\n\n".join(sections)
 
 

@@ -216,7 +216,8 @@ def _unknown(machine: Machine, gpu: Gpu, device: PciDevice | None, unknown: Unkn
     if device is None:
         seen = "it is not among the topology's PCI devices" if gpu.pci_address else "it has no PCI address"
     else:
-        seen = "the topology attaches it to the whole machine (numa_node is -1)"
+        # libhwloc goes by the device's local CPUs: a node without CPUs leaves it as much below the whole machine as -1.
+        seen = "the topology attaches it to the whole machine (numa_node is -1, or a node without CPUs)"
     return Locality(
         error=UnknownLocalityError(
             f"which NUMA node {gpu} is on is not known: {seen}, and neither NVML nor an NCCL topology file tells; "

@@ -12,7 +12,6 @@ number or ends in one (``LocalCluster``, and ``dask worker --name NAME --nworker
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -20,11 +19,10 @@ from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
-from hwnuma.cli_options import EXEC_OPTIONS, job_of, read
+from hwnuma.cli_options import EXEC_OPTIONS, job_of, read_environment
 from hwnuma.errors import LocalRankError
 from hwnuma.gpus import Gpu
 from hwnuma.integrations.devices import bind_to_devices
-from hwnuma.integrations.processes import bind_to
 from hwnuma.launch import Job, bind_job
 from hwnuma.launchers import local_world_size
 from hwnuma.options import AffinityMode, NumaOptions
@@ -81,13 +79,13 @@ def dask_setup(worker: Worker) -> None:
     Raises:
         HwnumaError: an option makes no sense, or the worker cannot be placed or bound.
     """
-    nothing = argparse.Namespace(**{option.name: None for option in EXEC_OPTIONS})
     environment = dict(os.environ)
-    values = read(EXEC_OPTIONS, nothing, environment)
+    values = read_environment(EXEC_OPTIONS, environment)
+    job = job_of(values, environment)
     if values["cpus"] is not None:
-        bind_to(Binding(0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"]))
+        bind_job(job, given=Binding(0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"]))
         return
-    bind_worker(job_of(values, environment), worker.name)
+    bind_worker(job, worker.name)
 
 
 def bind_worker(job: Job, name: object) -> Binding:

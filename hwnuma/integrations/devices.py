@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hwnuma.binding import apply, current_affinity
+from hwnuma.binding import current_affinity
 from hwnuma.bitmap import CpuSet
 from hwnuma.discovery import FoundGpus, find_gpus
 from hwnuma.errors import GpuNotFoundError, HwnumaError
 from hwnuma.gpus import Gpu
+from hwnuma.launch import Job, bind_job
 from hwnuma.machine import Machine
 from hwnuma.nccl import read_nccl_topology
 from hwnuma.options import AffinityMode, DivideAmong, NumaOptions
@@ -57,19 +58,19 @@ def bind_to_devices(
     try:
         with Topology.from_this_system() as topology:
             machine, affinity = topology.machine(), _affinity(current_affinity(topology))
-            if chosen.keep_outer_mask:
-                machine = machine.narrowed(affinity)
-            planned = plan_devices(machine, devices, chosen, gpus=gpus, gpu_nodes=gpu_nodes)
-            for warning in planned.warnings:
-                logger.warning("%s", warning)
-            apply(topology, planned[0])
-            _remember(affinity, planned[0].cpuset)
-            return planned[0]
+        if chosen.keep_outer_mask:
+            machine = machine.narrowed(affinity)
+        planned = plan_devices(machine, devices, chosen, gpus=gpus, gpu_nodes=gpu_nodes)
+        for warning in planned.warnings:
+            logger.warning("%s", warning)
+        binding = bind_job(Job(replace(chosen, should_fall_back_if_binding_fails=False)), given=planned[0])
     except HwnumaError as error:
         if not chosen.should_fall_back_if_binding_fails:
             raise
         logger.warning("running unbound, as asked: %s", error)
         return Binding(0, error=error)
+    _remember(affinity, binding.cpuset)
+    return binding
 
 
 def plan_devices(

@@ -9,14 +9,13 @@
     with PlacePool(plan) as places, ProcessPoolExecutor(len(plan), initializer=places.take) as pool:
         ...
 
-A ``multiprocessing.Process`` of known rank takes ``target=bound(function, plan[rank])``, and a subprocess
+A ``multiprocessing.Process`` of known rank takes ``target=Bound(function, plan[rank])``, and a subprocess
 ``plan[rank].wrap(command)``, which binds before the command's first instruction.
 """
 
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import tempfile
 import weakref
@@ -27,15 +26,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from hwnuma.binding import apply, current_affinity
+from hwnuma.binding import current_affinity
 from hwnuma.errors import LocalRankError
 from hwnuma.gpus import Gpu
-from hwnuma.launch import Job, plan_job
+from hwnuma.launch import Job, bind_job, plan_job
 from hwnuma.options import AffinityMode, NumaOptions
 from hwnuma.placement import Binding, Plan
 from hwnuma.topology import Topology
-
-logger = logging.getLogger("hwnuma")
 
 _Result = TypeVar("_Result")
 
@@ -66,25 +63,31 @@ def plan_here(
     return plan_job(machine, job)
 
 
-def bind_to(binding: Binding) -> Binding:
+def bind_to(binding: Binding, options: NumaOptions | None = None) -> Binding:
     """Bind this process to a place that another process has planned.
+
+    Args:
+        binding: the place.
+        options: how to bind (pinned threads, migration, fallback), as the plan had them.
+
+    Returns:
+        What the process is bound to now; an unbound place, if the options say that binding may fail.
 
     Raises:
         HwnumaError: the binding carries an error, or the kernel refuses it; the process is as it was.
     """
-    binding.check()
-    with Topology.from_this_system() as topology:
-        apply(topology, binding)
-    return binding
+    job = Job(options or NumaOptions(AffinityMode.NODE, memory=binding.memory))
+    return bind_job(job, binding.local_rank, binding)
 
 
 @dataclass(eq=False)
 class Bound(Generic[_Result]):
-    """A function that binds its process before it begins. Picklable if the function is, so it suits every start method.
+    """A function that binds its process first. Picklable if the function is, so it suits every start method.
 
     Attributes:
-        function: what to call then.
-        binding: the place, from a plan.
+        function: the worker's, such as the target of a ``multiprocessing.Process``.
+        binding: the worker's place, such as ``plan[rank]``. One that carries an error is raised at once, before a
+            process is started for it.
     """
 
     function: Callable[..., _Result]
@@ -92,25 +95,13 @@ class Bound(Generic[_Result]):
 
     def __post_init__(self) -> None:
         """Carry the function's name, which launchers log and some insist on."""
+        self.binding.check()
         update_wrapper(self, self.function, updated=())
 
     def __call__(self, *arguments: Any, **options: Any) -> _Result:
         """Bind this process, then call the function."""
         bind_to(self.binding)
         return self.function(*arguments, **options)
-
-
-def bound(function: Callable[..., _Result], binding: Binding) -> Bound[_Result]:
-    """Make a function bind its process first.
-
-    Args:
-        function: the worker's, such as the target of a ``multiprocessing.Process``.
-        binding: the worker's place, such as ``plan[rank]``.
-
-    Raises:
-        HwnumaError: the rank cannot be placed: said here, before a process is started for it.
-    """
-    return Bound(function, binding.check())
 
 
 # ---- pools ---------------------------------------------------------------------------------------------------
@@ -163,18 +154,12 @@ class PlacePool:
         for binding in self.plan:
             if _lock(descriptor, binding.local_rank):
                 _taken[self.path] = os.getpid(), descriptor, binding
-                return self._bind(binding)
+                return bind_to(binding, self.plan.options)
         os.close(descriptor)
         raise LocalRankError(
             f"all {len(self.plan)} places of the plan are taken by processes that live: plan for as many ranks as the "
             "pool has workers (ranks=N)"
         )
-
-    def _bind(self, binding: Binding) -> Binding:
-        if binding.error is None:
-            return bind_to(binding)
-        logger.warning("running unbound, as asked: %s", binding.error)
-        return binding
 
     def close(self) -> None:
         """Remove the file. Processes that have a place keep it; no new one can take any."""

@@ -7,13 +7,12 @@
         def __init__(self):
             hwnuma.integrations.ray.bind("exclusive")   # first, before torch is imported
 
-In Ray Train, `bind` is the first line of the training loop, or ``train_loop_per_worker=bound(train_loop, "node")``.
+In Ray Train, `bind` is the first line of the training loop, or ``train_loop_per_worker=Bound(train_loop, "node")``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import update_wrapper
 from typing import Any, Generic, TypeVar
 
@@ -57,35 +56,32 @@ def bind(
     return bind_to_devices(devices, options, gpus=gpus, gpu_nodes=gpu_nodes)
 
 
-@dataclass(eq=False)
 class Bound(Generic[_Result]):
-    """A function that binds its Ray process before it begins; picklable if the function is."""
+    """A function that binds its Ray process first, such as Ray Train's ``train_loop_per_worker``.
 
-    function: Callable[..., _Result]
-    options: NumaOptions
-    gpus: str | Sequence[Gpu] = "auto"
+    Picklable if the function is, and of the same name and signature.
+    """
 
-    def __post_init__(self) -> None:
-        """Carry the function's name and signature: Ray Train asks whether a training loop takes a configuration."""
-        update_wrapper(self, self.function, updated=())
+    def __init__(
+        self,
+        function: Callable[..., _Result],
+        options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+        *,
+        gpus: str | Sequence[Gpu] = "auto",
+    ) -> None:
+        """Say what to call, and how to bind before.
+
+        Args:
+            function: runs in a Ray worker that has GPUs.
+            options: NumaOptions (ours or torch's), an affinity mode, or its value.
+            gpus: all GPUs of the machine, as for `bind`.
+        """
+        self.function = function
+        self.options = NumaOptions.of(options)
+        self.gpus = gpus
+        update_wrapper(self, function, updated=())  # Ray Train looks whether a loop takes a configuration
 
     def __call__(self, *arguments: Any, **options: Any) -> _Result:
         """Bind this process, then call the function."""
         bind(self.options, gpus=self.gpus)
         return self.function(*arguments, **options)
-
-
-def bound(
-    function: Callable[..., _Result],
-    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
-    *,
-    gpus: str | Sequence[Gpu] = "auto",
-) -> Bound[_Result]:
-    """Make a function, such as Ray Train's ``train_loop_per_worker``, bind its process first.
-
-    Args:
-        function: runs in a Ray worker that has GPUs.
-        options: NumaOptions (ours or torch's), an affinity mode, or its value.
-        gpus: all GPUs of the machine.
-    """
-    return Bound(function, NumaOptions.of(options), gpus)

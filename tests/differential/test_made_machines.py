@@ -18,9 +18,10 @@ from random import Random
 
 import pytest
 
-from fixtures import sysfs
+from fixtures import facts, sysfs
 from hwnuma.bitmap import union
-from hwnuma.gpus import Gpu
+from hwnuma.errors import UnknownLocalityError
+from hwnuma.gpus import Gpu, TopologyGpus
 from hwnuma.machine import Machine, PciDevice
 from hwnuma.options import AffinityMode, NumaOptions
 from hwnuma.placement import Binding
@@ -76,22 +77,42 @@ def _text(binding: Binding) -> str:
     return str(binding.cpuset) if binding.error is None else outcome(binding)
 
 
-def test_libhwloc_reads_them_as_meant(sample: list[Made], tmp_path: Path) -> None:
-    """From the tree, by way of libhwloc, come the same plans as from the machine that the tree was written from.
-
-    But for `socket` where a node crosses packages: libhwloc has a tree of objects, which cannot hold that.
-    """
+def _read_by_libhwloc(machines: list[sysfs.SysfsMachine], folder: Path) -> list[Machine]:
+    """What libhwloc makes of the machines' trees."""
     roots = []
-    for number, made in enumerate(sample):
-        root = tmp_path / str(number)
+    for number, machine in enumerate(machines):
+        root = folder / str(number)
         root.mkdir()
-        sysfs.write(sysfs.from_machine(made.machine), root)
+        sysfs.write(machine, root)
         roots.append(str(root))
     done = subprocess.run(
         [sys.executable, "-m", "tests.differential.read_trees"],
         input=json.dumps(roots).encode(), capture_output=True, check=True, cwd=REPOSITORY,
     )  # fmt: skip
-    read = pickle.loads(done.stdout)
+    read: list[Machine] = pickle.loads(done.stdout)
+    return read
+
+
+def test_a_gpu_on_a_node_without_cpus_is_refused_with_the_remedies(tmp_path: Path) -> None:
+    """The kernel names the GPU's own memory as its node: libhwloc knows no CPUs near it, and the error says what to do."""
+    described = facts.describe(facts.load("gh200_x4"))
+    devices = tuple(
+        device if device.memory_node is None else replace(device, numa_node=device.memory_node)
+        for device in described.pci_devices
+    )
+    (machine,) = _read_by_libhwloc([replace(described, pci_devices=devices)], tmp_path)
+    for mode in AffinityMode:
+        for binding in make_plan(machine, TopologyGpus(machine).gpus(), NumaOptions(mode)):
+            with pytest.raises(UnknownLocalityError, match=r"or a node without CPUs.*--gpu-node"):
+                binding.check()
+
+
+def test_libhwloc_reads_them_as_meant(sample: list[Made], tmp_path: Path) -> None:
+    """From the tree, by way of libhwloc, come the same plans as from the machine that the tree was written from.
+
+    But for `socket` where a node crosses packages: libhwloc has a tree of objects, which cannot hold that.
+    """
+    read = _read_by_libhwloc([sysfs.from_machine(made.machine) for made in sample], tmp_path)
     assert len(read) == len(sample)
     for made, machine in zip(sample, read, strict=True):
         assert machine.allowed_cpuset == made.machine.allowed_cpuset

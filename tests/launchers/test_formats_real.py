@@ -141,7 +141,8 @@ def test_systemd_takes_each_section(variables: dict[str, str], tmp_path: Path) -
 
 def test_docker_knows_the_options(variables: dict[str, str]) -> None:
     """The command-line client takes each line's options; it has no daemon here to run a container with them."""
-    require(shutil.which("docker"), "docker is not installed")
+    if shutil.which("docker") is None:  # not for CI to install: Debian's package brings the daemon along
+        pytest.skip("docker is not installed")
     for line in formatted(variables, "docker", *EXCLUSIVE).splitlines():
         nowhere = ["docker", "--host", "unix:///nonexistent/docker.sock"]
         command = [*nowhere, "run", *shlex.split(line), "image"]

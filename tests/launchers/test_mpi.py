@@ -75,7 +75,7 @@ def test_sigterm_reaches_the_ranks(mpi: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mpi", ["Open MPI", "Open MPI 5"])
 def test_a_mask_of_mpirun_is_respected_and_told(mpi: str, tmp_path: Path) -> None:
-    """Without `--bind-to none`, Open MPI has bound a rank to one core, and a plan for two does not fit into it."""
+    """Without `--bind-to none`, Open MPI has bound a rank to one core, where two do not fit: that is said, with the way out."""
     require_two_cores()
     command, _ = _mpirun(mpi)
     command = [*command[:1], "--bind-to", "core", *command[3:]]
@@ -83,3 +83,4 @@ def test_a_mask_of_mpirun_is_respected_and_told(mpi: str, tmp_path: Path) -> Non
     assert status != 0
     assert told.names() == []
     assert "has 1 cores to use" in errors
+    assert "mpirun --bind-to none" in errors

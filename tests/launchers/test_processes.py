@@ -17,8 +17,8 @@ import pytest
 
 from hwnuma.bitmap import CpuSet
 from hwnuma.errors import LocalRankError, NotEnoughCoresError
-from hwnuma.integrations.processes import PlacePool, bound, plan_here
-from hwnuma.options import AffinityMode, NumaOptions
+from hwnuma.integrations.processes import Bound, PlacePool, plan_here
+from hwnuma.options import AffinityMode, MemoryPolicy, NumaOptions
 from hwnuma.placement import Plan
 from tests.launchers.jobs import LIMIT, environment, require_two_cores, started
 from tests.launchers.rank import allowed_cpus
@@ -51,10 +51,10 @@ def _cpus(_: int) -> tuple[int, str]:
 
 @every_start_method
 def test_processes_of_known_rank_get_their_places(method: str, two_places: Plan) -> None:
-    """`bound(function, plan[rank])` as a target binds before the function begins, under every start method."""
+    """`Bound(function, plan[rank])` as a target binds before the function begins, under every start method."""
     context: Any = multiprocessing.get_context(method)
     box = context.SimpleQueue()
-    workers = [context.Process(target=bound(_put, place), args=(box, rank)) for rank, place in enumerate(two_places)]
+    workers = [context.Process(target=Bound(_put, place), args=(box, rank)) for rank, place in enumerate(two_places)]
     for worker in workers:
         worker.start()
     told = dict(box.get() for _ in workers)
@@ -65,25 +65,37 @@ def test_processes_of_known_rank_get_their_places(method: str, two_places: Plan)
 
 def test_a_failing_workers_status_reaches_its_parent(two_places: Plan) -> None:
     """The exit status of a bound target is its own."""
-    worker = multiprocessing.get_context("spawn").Process(target=bound(_exit, two_places[1]), args=(3,))
+    worker = multiprocessing.get_context("spawn").Process(target=Bound(_exit, two_places[1]), args=(3,))
     worker.start()
     worker.join(LIMIT)
     assert worker.exitcode == 3
 
 
+def test_the_memory_policy_comes_with_the_place() -> None:
+    """A worker of a plan with memory=bind has the policy of its node, as the kernel shows it."""
+    plan = plan_here(NumaOptions(AffinityMode.NODE, memory=MemoryPolicy.BIND), ranks=1, gpus="none")
+    context = multiprocessing.get_context("spawn")
+    with PlacePool(plan) as places, ProcessPoolExecutor(1, context, initializer=places.take) as pool:
+        assert f" bind:{plan[0].nodeset} " in pool.submit(_policies, 0).result(LIMIT)
+
+
 def test_a_bound_function_keeps_its_name(two_places: Plan) -> None:
     """Launchers log a function's name, and some refuse one without."""
-    assert bound(_put, two_places[0]).__name__ == "_put"
+    assert Bound(_put, two_places[0]).__name__ == "_put"
 
 
 def test_a_rank_without_a_place_is_refused_before_its_process_starts() -> None:
-    """`bound` raises in the parent."""
+    """`Bound` raises in the parent."""
     cores = len(CpuSet(os.sched_getaffinity(0)))
     plan = plan_here("exclusive", ranks=cores + 1, gpus="none")
     with pytest.raises(NotEnoughCoresError):
-        bound(_put, plan[0])
+        Bound(_put, plan[0])
     with pytest.raises(NotEnoughCoresError):
         PlacePool(plan)
+
+
+def _policies(_: int) -> str:
+    return Path("/proc/self/numa_maps").read_text()
 
 
 # ---- pools ---------------------------------------------------------------------------------------------------

@@ -121,10 +121,10 @@ def test_an_actor_without_a_gpu_is_told_what_to_do(ray: Any) -> None:
 
 
 def test_a_bound_function_binds_first(ray: Any) -> None:
-    """`bound(function)` is what Ray Train's train_loop_per_worker takes; options and name travel with it."""
-    from hwnuma.integrations.ray import bound
+    """`Bound(function)` is what Ray Train's train_loop_per_worker takes; options and name travel with it."""
+    from hwnuma.integrations.ray import Bound
 
-    loop = bound(_tell, NumaOptions(AffinityMode.EXCLUSIVE), gpus=two_gpus())
+    loop = Bound(_tell, NumaOptions(AffinityMode.EXCLUSIVE), gpus=two_gpus())
     assert loop.__name__ == "_tell"
     told = ray.get([ray.remote(num_gpus=1)(_run).remote(loop, 7) for _ in range(2)], timeout=LIMIT)
     for devices, number, cpus in told:
@@ -143,16 +143,16 @@ def _tell(number: int) -> tuple[list[int], int, str]:
 
 @pytest.mark.usefixtures("ray")
 def test_ray_train_takes_a_bound_loop(tmp_path: Path) -> None:
-    """`train_loop_per_worker=bound(loop)`: two workers on distinct CPUs, and the loop still gets its configuration."""
+    """`train_loop_per_worker=Bound(loop)`: two workers on distinct CPUs, and the loop still gets its configuration."""
     for name in ("pyarrow", "pandas", "pydantic"):  # what ray[train] brings
         require_module(name)
     from ray.train import RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    from hwnuma.integrations.ray import bound
+    from hwnuma.integrations.ray import Bound
 
     trainer = DataParallelTrainer(
-        bound(_loop, "exclusive", gpus=two_gpus()),
+        Bound(_loop, "exclusive", gpus=two_gpus()),
         train_loop_config={"folder": str(tmp_path)},
         scaling_config=ScalingConfig(num_workers=2, use_gpu=True, resources_per_worker={"CPU": 0.5, "GPU": 1}),
         run_config=RunConfig(storage_path=str(tmp_path / "runs")),

@@ -46,11 +46,12 @@ def test_options_may_come_from_the_environment(variables: dict[str, str], tmp_pa
 
 
 def test_a_mask_of_srun_is_respected_and_told(variables: dict[str, str], tmp_path: Path) -> None:
-    """A task that Slurm has bound to one core already has no room for two ranks."""
+    """A task that Slurm has bound to one core already has no room for two ranks, and is told why."""
     status, _, errors, told = run(["srun", "-n2", *HWNUMA, *RANK, str(tmp_path)], variables, tmp_path)
     assert status != 0
     assert told.names() == []
     assert "has 1 cores to use" in errors
+    assert "srun --cpu-bind=none" in errors
 
 
 def test_a_failing_tasks_exit_status_reaches_srun(variables: dict[str, str], tmp_path: Path) -> None:
