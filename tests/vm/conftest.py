@@ -21,6 +21,8 @@ from .machines import CPULESS_HMAT, MACHINES, OFFLINE_RESTRICTED, TWO_SOCKET_NPS
 
 # Where torch is asked too. It takes a guest a minute to import it, and these have all that tells answers apart.
 TORCH_MACHINES = (TWO_SOCKET_NPS2.name, OFFLINE_RESTRICTED.name, CPULESS_HMAT.name)
+# Where memory policies and migration are tried: four nodes with memory and CPUs.
+MEMORY_MACHINE = TWO_SOCKET_NPS2.name
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SECTIONS = ("kernel", "topology", "plan", "plan-node-zero", "exec", "capture")
@@ -61,7 +63,8 @@ def _require(condition: bool, reason: str) -> None:
 
 
 def _boot(machine: Machine, out: Path) -> Guest:
-    sections = [*_SECTIONS, "torch"] if machine.name in TORCH_MACHINES and _has_torch() else _SECTIONS
+    sections = [*_SECTIONS, "torch"] if machine.name in TORCH_MACHINES and _has_torch() else [*_SECTIONS]
+    sections += ["memory"] if machine.name == MEMORY_MACHINE else []
     gpus = ",".join(machine.display_addresses())
     command = [sys.executable, "-m", "tests.vm.guest_checks", "--gpus", gpus, *sections]
     result = lab.run(machine, command, folder=_REPOSITORY, timeout=_TIMEOUT, out=out)

@@ -11,6 +11,9 @@ Each argument is a section of the answer:
   says where it is counts as on node 0, as torch has it;
 - ``torch``: where torch.numa.binding puts each rank in each mode;
 - ``exec``: the CPUs that a command really has that `hwnuma exec` started, for each rank in one mode;
+- ``memory``: the CPUs, policies and nodes of private pages of a command that `hwnuma exec --memory bind` started, for
+  each rank; where memory is ahead of migrating it to the last node, and after; what `hwnuma verify` says of a process
+  before and after it was moved away;
 - ``capture``: nothing but the exit status of `hwnuma capture`, which leaves its file for the host.
 
 Sets are sorted lists of the kernel's numbers; groups of CPUs are sorted lists of such lists. What one rank gets in a
@@ -27,6 +30,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 import traceback
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -231,6 +235,68 @@ def execute(gpus: Sequence[str]) -> list[dict[str, object]]:
     return answers
 
 
+# Private memory on the first node, bound late to the last one: where it is as the kernel has it, then migrated.
+_MIGRATE = """
+import json, os, sys
+from hwnuma import Binding, CpuSet, NodeSet, Topology
+from hwnuma.binding import apply
+from tests.vm.guest_checks import _nodes_of_private_pages
+first, last, node = CpuSet(sys.argv[1]), CpuSet(sys.argv[2]), NodeSet(sys.argv[3])
+os.sched_setaffinity(0, first)
+memory = bytearray(8 << 20)
+memory[::4096] = b"x" * (len(memory) // 4096)
+nodes = [_nodes_of_private_pages(open("/proc/self/numa_maps").read())]
+with Topology.for_binding(node) as topology:
+    apply(topology, Binding(0, cpuset=last, nodeset=node), migrate=True)
+nodes.append(_nodes_of_private_pages(open("/proc/self/numa_maps").read()))
+print(json.dumps([nodes, sorted(os.sched_getaffinity(0))]))
+"""
+
+
+def _nodes_of_private_pages(maps: str) -> list[int]:
+    lines = [line for line in maps.splitlines() if " anon=" in line and " file=" not in line]
+    return sorted({int(word[1 : word.index("=")]) for line in lines for word in line.split() if word[0] == "N"})
+
+
+def memory(gpus: Sequence[str]) -> Facts:
+    """Return what the kernel has of commands with a memory policy, of migrated memory, and what verify finds."""
+    ranks: list[dict[str, object]] = []
+    for rank in range(len(gpus)):
+        options = ["--gpus", ",".join(gpus), "--mode", "node", "--memory", "bind", "--local-rank", str(rank)]
+        command = [*_HWNUMA, "exec", *options, "--", "cat", "/proc/self/numa_maps", "/proc/self/status"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        maps = [line for line in told.splitlines() if " kernelpagesize_kB=" in line]
+        allowed = next(line for line in told.splitlines() if line.startswith("Cpus_allowed_list:"))
+        ranks.append(
+            {
+                "cpus": _members(allowed.partition(":")[2]),
+                "policies": sorted({line.split()[1] for line in maps}),
+                "nodes": _nodes_of_private_pages("\n".join(maps)),
+            }
+        )
+    nodes = sorted(_numbered(_NODES, "node").items())
+    (_, first), (number, last) = nodes[0], nodes[-1]
+    places = [(first / "cpulist").read_text().strip(), (last / "cpulist").read_text().strip(), str(number)]
+    migrated = subprocess.run([sys.executable, "-c", _MIGRATE, *places], capture_output=True, text=True, check=True)
+    return {"ranks": ranks, "migrated": json.loads(migrated.stdout), "verified": _verified(*places[:2])}
+
+
+def _verified(near: str, far: str) -> list[dict[str, object]]:
+    """Return what verify says of a process in its place, and moved to other CPUs."""
+    answers = []
+    with subprocess.Popen([*_HWNUMA, "exec", "--cpus", near, "--", "sleep", "600"]) as process:
+        while Path(f"/proc/{process.pid}/comm").read_text().strip() != "sleep":
+            time.sleep(0.1)
+        for cpus in (near, far):
+            os.sched_setaffinity(process.pid, parse_list(cpus))
+            command = [*_HWNUMA, "verify", "--format", "json", str(process.pid)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            (row,) = json.loads(done.stdout)["processes"]
+            answers.append({"status": done.returncode, "found": [_members(each["found"]) for each in row["drift"]]})
+        process.kill()
+    return answers
+
+
 def capture(_gpus: Sequence[str]) -> int:
     """Let hwnuma save this machine where the host finds it."""
     return subprocess.run([*_HWNUMA, "capture", _CAPTURED], check=False).returncode
@@ -243,6 +309,7 @@ _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "plan-node-zero": plan_node_zero,
     "torch": torch_binding,
     "exec": execute,
+    "memory": memory,
     "capture": capture,
 }
 

@@ -1,0 +1,35 @@
+"""On a kernel with four NUMA nodes: memory policies, migrated pages, and a process that was moved away."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import MEMORY_MACHINE, Guest
+
+pytestmark = pytest.mark.vm
+
+memory_machine = pytest.mark.parametrize("guest", [MEMORY_MACHINE], indirect=True, scope="session")
+
+
+@memory_machine
+def test_exec_with_memory_bind_is_on_the_devices_node_only(guest: Guest) -> None:
+    """CPUs, policy and every private page of each rank's command, as /proc has them."""
+    machine = guest.machine
+    assert guest.section("memory")["ranks"] == [
+        {"cpus": sorted(machine.online_of_node(node)), "policies": [f"bind:{node}"], "nodes": [node]}
+        for node in machine.displays
+    ]
+
+
+@memory_machine
+def test_late_binding_migrates_what_is_allocated(guest: Guest) -> None:
+    """All private pages go from the first node to the last, and the process to its CPUs."""
+    last = len(guest.machine.node_dies) - 1
+    assert guest.section("memory")["migrated"] == [[[0], [last]], sorted(guest.machine.online_of_node(last))]
+
+
+@memory_machine
+def test_verify_finds_a_process_that_was_moved_away(guest: Guest) -> None:
+    """Nothing drifts in its place; on the last node's CPUs its thread is named, and the status is 1."""
+    moved = sorted(guest.machine.online_of_node(len(guest.machine.node_dies) - 1))
+    assert guest.section("memory")["verified"] == [{"status": 0, "found": []}, {"status": 1, "found": [moved]}]
