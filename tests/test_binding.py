@@ -41,9 +41,9 @@ def affinity(thread: int = 0) -> CpuSet:
 
 
 def test_the_topology_for_binding_binds_and_reads_what_the_kernel_has() -> None:
-    """A synthetic topology of two objects, declared to be this system, is all that libhwloc needs to bind."""
-    with Topology.for_binding() as topology:
-        topology.set_thread_cpubind(LAST)
+    """A synthetic topology of just the CPUs to bind to, declared to be this system, is all that libhwloc needs."""
+    with Topology.for_binding(cpuset=LAST) as topology:
+        topology.set_cpubind(LAST)
         assert (affinity(), topology.get_thread_cpubind()) == (LAST, LAST)
         topology.set_thread_cpubind(BEFORE)
         assert (affinity(), topology.get_thread_cpubind()) == (BEFORE, BEFORE)
@@ -51,9 +51,12 @@ def test_the_topology_for_binding_binds_and_reads_what_the_kernel_has() -> None:
 
 def test_the_topology_for_binding_refuses_cpus_that_are_not_there() -> None:
     """Nothing is done in silence: the kernel's EINVAL comes out."""
-    with Topology.for_binding() as topology, pytest.raises(HwlocError) as caught:
-        topology.set_thread_cpubind(CpuSet([8000]))
-    assert caught.value.errno == errno.EINVAL
+    nowhere = CpuSet([8000])
+    with Topology.for_binding(cpuset=nowhere) as topology:
+        for bind in (topology.set_cpubind, topology.set_thread_cpubind):
+            with pytest.raises(HwlocError) as caught:
+                bind(nowhere)
+            assert caught.value.errno == errno.EINVAL
     assert affinity() == BEFORE
 
 
@@ -133,7 +136,7 @@ def spawn():
 spawners = [threading.Thread(target=spawn) for _ in range(4)]
 for each in spawners: each.start()
 outside = 0
-with Topology.for_binding() as topology:
+with Topology.for_binding(cpuset=to) as topology:
     for _ in range(20):
         applied = apply(topology, Binding(0, cpuset=to))
         for tid in map(int, os.listdir("/proc/self/task")):
@@ -168,7 +171,7 @@ def test_all_threads_moves_pinned_ones_and_gives_each_its_own_affinity_back() ->
     ready.wait()
     assert thread.native_id is not None
     try:
-        with Topology.for_binding() as topology:
+        with Topology.for_binding(cpuset=LAST) as topology:
             applied = apply(topology, Binding(0, cpuset=LAST), all_threads=True)
             assert (affinity(), affinity(thread.native_id)) == (LAST, LAST)
             applied.undo(topology)

@@ -174,7 +174,7 @@ def test_another_processs_policy_cannot_be_set() -> None:
 
 def test_late_binding_counts_where_memory_is() -> None:
     """What is allocated already is counted by node, as /proc/self/numa_maps has it."""
-    with Topology.for_binding(NODE) as topology:
+    with Topology.for_binding(NODE, BEFORE) as topology:
         applied = apply(topology, Binding(0, cpuset=BEFORE, nodeset=NODE), migrate=True)
         applied.undo(topology)
     assert applied.pages_before is not None

@@ -18,8 +18,9 @@ def load():
     with Topology.from_synthetic("pack:2 numa:2 l3:2 core:4 pu:2") as topology:
         topology.is_this_system
 def bind(number):
-    with Topology.for_binding(NodeSet([0])) as topology:
-        applied = apply(topology, Binding(0, cpuset=CpuSet([cpus[number % len(cpus)]])))
+    one = CpuSet([cpus[number % len(cpus)]])
+    with Topology.for_binding(NodeSet([0]), one) as topology:
+        applied = apply(topology, Binding(0, cpuset=one))
         applied.undo(topology)
 def both(times):
     for number in range(times):
