@@ -17,12 +17,15 @@ import pytest
 from tests.require import require
 
 from . import lab
-from .machines import CPULESS_HMAT, MACHINES, OFFLINE_RESTRICTED, TWO_SOCKET_NPS2, Machine
+from .machines import CPULESS_HMAT, FOUR_NODES, MACHINES, OFFLINE_RESTRICTED, TWO_SOCKET_NPS2, Machine
 
-# Where torch is asked too. It takes a guest a minute to import it, and these have all that tells answers apart.
-TORCH_MACHINES = (TWO_SOCKET_NPS2.name, OFFLINE_RESTRICTED.name, CPULESS_HMAT.name)
-# Where memory policies and migration are tried: four nodes with memory and CPUs.
-MEMORY_MACHINE = TWO_SOCKET_NPS2.name
+# Where torchrun is started: four nodes with four displays where each mode gives other CPUs, and one with nodes of
+# memory alone. It takes a guest a minute to import torch.
+TORCHRUN_MACHINES = (TWO_SOCKET_NPS2.name, CPULESS_HMAT.name)
+# Where memory policies and migration are tried: four nodes with memory and CPUs, a display on each.
+MEMORY_MACHINE = FOUR_NODES.name
+# The slowest first, so that no core is idle at the end.
+_ORDER = (*TORCHRUN_MACHINES, MEMORY_MACHINE, OFFLINE_RESTRICTED.name)
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SECTIONS = ("kernel", "topology", "plan", "plan-node-zero", "exec", "capture")
@@ -63,8 +66,11 @@ def _require(condition: bool, reason: str) -> None:
 
 
 def _boot(machine: Machine, out: Path) -> Guest:
-    sections = [*_SECTIONS, "torch"] if machine.name in TORCH_MACHINES and _has_torch() else [*_SECTIONS]
+    sections = [*_SECTIONS]
     sections += ["memory"] if machine.name == MEMORY_MACHINE else []
+    # Torch last, since it is told not to log. It is imported for torchrun, and not otherwise.
+    sections += ["torchrun"] if machine.name in TORCHRUN_MACHINES and _has_torch() else []
+    sections += ["torch"] if _has_torch() else []
     gpus = ",".join(machine.display_addresses())
     command = [sys.executable, "-m", "tests.vm.guest_checks", "--gpus", gpus, *sections]
     result = lab.run(machine, command, folder=_REPOSITORY, timeout=_TIMEOUT, out=out)
@@ -88,8 +94,7 @@ def boots(
     """Start all the guests that this session's tests want, so that one boots while another is looked at."""
     parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     wanted = {each["guest"] for each in parameters if each.get("guest") in MACHINES}
-    # The slowest first, so that no core is idle at the end.
-    ordered = sorted(wanted, key=lambda name: (name not in TORCH_MACHINES, name))
+    ordered = sorted(wanted, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     executor = ThreadPoolExecutor(_GUESTS_AT_ONCE)
     yield {name: executor.submit(_boot, MACHINES[name], tmp_path_factory.mktemp(name)) for name in ordered}
     executor.shutdown(cancel_futures=True)
@@ -103,6 +108,6 @@ def guest(request: pytest.FixtureRequest, boots: dict[str, Future[Guest]]) -> Gu
 
 @pytest.fixture(scope="session")
 def guest_with_torch(guest: Guest) -> Guest:
-    """The same, of a machine in TORCH_MACHINES."""
+    """The same, where torch is asked too."""
     _require(_has_torch(), "torch is not installed, which the plans are compared with")
     return guest

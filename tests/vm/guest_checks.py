@@ -9,6 +9,8 @@ Each argument is a section of the answer:
 - ``topology``: the same facts as hwnuma's Topology has them;
 - ``plan`` and ``plan-node-zero``: what hwnuma plans for each rank in each mode; in the second a GPU of which nothing
   says where it is counts as on node 0, as torch has it;
+- ``torchrun``: the CPUs of the workers of a real torchrun, for each mode, bound by torch itself (``--numa-binding``)
+  and by hwnuma; only with GPUs on nodes with CPUs, and those are told too. It imports torch, which takes a minute;
 - ``torch``: where torch.numa.binding puts each rank in each mode;
 - ``exec``: the CPUs that a command really has that `hwnuma exec` started, for each rank in one mode;
 - ``memory``: the CPUs, policies and nodes of private pages of a command that `hwnuma exec --memory bind` started, for
@@ -18,24 +20,25 @@ Each argument is a section of the answer:
 
 Sets are sorted lists of the kernel's numbers; groups of CPUs are sorted lists of such lists. What one rank gets in a
 mode is its CPUs, or the name of the error's type where it gets none. A section that fails is a traceback, and the
-others are there all the same.
+others are there all the same. ``seconds`` tells how long each section took.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
-import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import types
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .machines import parse_list
 
@@ -58,6 +61,14 @@ _HWNUMA = (sys.executable, "-m", "hwnuma")
 
 # All ranks in one mode only: every command takes some seconds in a guest. It is the mode that gives each rank its own.
 EXEC_MODE = "exclusive"
+
+# How torchrun is asked to start workers by hwnuma: in two modes each plans for itself, in two the launcher has planned.
+_TORCHRUN_ARGUMENTS = {
+    "node": [],
+    "socket": ["--logs-specs=hwnuma"],
+    "exclusive": ["--logs-specs=hwnuma"],
+    "core-complex": [],
+}
 
 
 def _members(text: str) -> list[int]:
@@ -185,20 +196,50 @@ def plan_in_all_modes(machine: hwnuma.Machine, gpus: Sequence[str], unknown_loca
 
 
 def torch_binding(gpus: Sequence[str]) -> Placements:
-    """Let torch bind a process for each rank in each mode, and read back what the kernel then has for it.
+    """Let torch bind a process for each rank in each mode, and read back what the kernel then has for it."""
+    binding = _torchs_binding()
+    _answer_for_cuda(sys.modules["torch"].cuda, gpus)
+    # To log an error that it raises, torch imports much of itself, which takes a guest minutes.
+    logging.disable()
+    return {mode: [_in_a_fork(_bind_as_torch, binding, mode, rank) for rank in range(len(gpus))] for mode in MODES}
 
-    There is no CUDA here, so torch is told which PCI devices its GPUs are. All else that it does is its own: it
-    looks in this kernel's sysfs and asks this kernel for affinities.
+
+def _torchs_binding() -> Any:
+    """Return torch.numa.binding: of torch if it is imported already, else that file of it alone.
+
+    It takes a guest a minute to import torch, and all that this file wants of it is torch.cuda, of which we answer for
+    what it asks, and a function to count events with, which does nothing outside of torch's own house.
     """
-    import torch.cuda
+    if "torch" in sys.modules:
+        from torch.numa import binding
 
-    torch.cuda.device_count = lambda: len(gpus)
-    torch.cuda.get_device_properties = lambda index: _cuda_properties(gpus[index])  # type: ignore[misc,assignment]
-    # A process for each, since a bound one cannot be unbound without knowing what torch did.
-    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
-        jobs = [(mode, rank) for mode in MODES for rank in range(len(gpus))]
-        answers = iter(pool.starmap(_bind_as_torch, jobs, chunksize=1))
-    return {mode: [next(answers) for _ in gpus] for mode in MODES}
+        return binding
+    torch = importlib.util.find_spec("torch")
+    assert torch is not None
+    assert torch.submodule_search_locations
+    path = Path(torch.submodule_search_locations[0], "numa/binding.py")
+    for name, attributes in {
+        "torch": {"cuda": types.SimpleNamespace()},
+        "torch._utils_internal": {"signpost_event": lambda **_event: None},
+    }.items():
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(attributes)
+    spec = importlib.util.spec_from_file_location("torch.numa.binding", path)
+    assert spec is not None
+    assert spec.loader is not None
+    binding = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(binding)
+    return binding
+
+
+def _answer_for_cuda(cuda: Any, gpus: Sequence[str]) -> None:
+    """Tell torch which PCI devices its GPUs are, since there is no CUDA here.
+
+    All else that it does is its own: it looks in this kernel's sysfs and asks this kernel for affinities.
+    """
+    cuda.is_available = lambda: True
+    cuda.device_count = lambda: len(gpus)
+    cuda.get_device_properties = lambda index: _cuda_properties(gpus[index])
 
 
 def _cuda_properties(address: str) -> types.SimpleNamespace:
@@ -210,11 +251,7 @@ def _cuda_properties(address: str) -> types.SimpleNamespace:
     )
 
 
-def _bind_as_torch(mode: str, rank: int) -> list[int] | str:
-    from torch.numa import binding
-
-    # To log the error that it raises, torch first imports much of itself, which takes a guest minutes.
-    logging.disable()
+def _bind_as_torch(binding: Any, mode: str, rank: int) -> list[int] | str:
     options = binding.NumaOptions(affinity_mode=binding.AffinityMode(mode))
     try:
         binding._maybe_apply_numa_binding_to_current_process(gpu_index=rank, numa_options=options)
@@ -223,16 +260,93 @@ def _bind_as_torch(mode: str, rank: int) -> list[int] | str:
     return sorted(os.sched_getaffinity(0))
 
 
+def _in_a_fork(function: Callable[..., Any], *arguments: object) -> Any:
+    """Return what a function returns, called in a process of its own: a bound one cannot be unbound without knowing how."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, json.dumps(function(*arguments)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        answer = told.read()
+    os.waitpid(child, 0)
+    return json.loads(answer)
+
+
+def torchrun(gpus: Sequence[str]) -> Facts:
+    """Let torchrun start a worker for each GPU in each mode, bound by torch and by hwnuma.
+
+    All launches are in this one process, and no worker imports torch, for it takes a minute.
+    """
+    import torch.cuda
+    import torch.distributed.run
+
+    near = [address for address in gpus if (_PCI_DEVICES / address / "local_cpulist").read_text().strip()]
+    near = [address for address in near if (_PCI_DEVICES / address / "numa_node").read_text().strip() != "-1"]
+    _answer_for_cuda(torch.cuda, near)
+    logging.disable()
+    by_torch = {mode: _launched(len(near), [f"--numa-binding={mode}", "--no-python"], []) for mode in MODES}
+    by_hwnuma, os.environ["HWNUMA_GPUS"] = {}, ",".join(near)
+    for mode, arguments in _TORCHRUN_ARGUMENTS.items():
+        os.environ["HWNUMA_MODE"] = mode
+        by_hwnuma[mode] = _launched(len(near), [*arguments, "--no-python"], [*_HWNUMA, "exec", "--"])
+    del os.environ["HWNUMA_GPUS"], os.environ["HWNUMA_MODE"]
+    return {"gpus": near, "torch": by_torch, "hwnuma": by_hwnuma}
+
+
+def _launched(workers: int, arguments: Sequence[str], wrapper: Sequence[str]) -> list[list[int]] | str:
+    """Return the CPUs that each worker of a torchrun says it has, or the name of the error that torchrun raised."""
+    import torch.distributed.run
+
+    with tempfile.TemporaryDirectory() as folder:
+        worker = f"grep ^Cpus_allowed_list: /proc/self/status > {folder}/$LOCAL_RANK"
+        own = [f"--nproc-per-node={workers}", "--master-port=0", f"--log-dir={folder}/logs"]
+        try:
+            torch.distributed.run.main([*own, *arguments, *wrapper, "sh", "-c", worker])
+        except Exception as error:  # noqa: BLE001 -- torch raises whatever it stumbles over
+            return type(error).__name__
+        told = [Path(folder, str(rank)).read_text() for rank in range(workers)]
+    return [_members(line.partition(":")[2]) for line in told]
+
+
 def execute(gpus: Sequence[str]) -> list[dict[str, object]]:
     """Let hwnuma start a command for each rank, and return what the kernel says there of the CPUs allowed to it."""
     answers: list[dict[str, object]] = []
     for rank in range(len(gpus)):
-        command = [*_HWNUMA, "exec", "--gpus", ",".join(gpus), "--mode", EXEC_MODE, "--local-rank", str(rank), "--"]
+        command = ["exec", "--gpus", ",".join(gpus), "--mode", EXEC_MODE, "--local-rank", str(rank), "--"]
         command += ["grep", "^Cpus_allowed_list:", "/proc/self/status"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = _hwnuma(command)
         cpus = _members(done.stdout.partition(":")[2])
         answers.append({"status": done.returncode, "cpus": cpus, "stderr": done.stderr})
     return answers
+
+
+def _hwnuma(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run the command hwnuma in a fork of this process, where it is imported already: that takes a guest seconds."""
+    from hwnuma.cli import main
+
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        child = os.fork()
+        if child == 0:
+            os.dup2(output.fileno(), 1)
+            os.dup2(errors.fileno(), 2)
+            try:
+                status = main(list(arguments))
+                sys.stdout.flush()
+                sys.stderr.flush()
+            except BaseException:  # noqa: BLE001 -- a fork must never go on as the process that it is one of
+                traceback.print_exc()
+                status = 255
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        told = []
+        for file in (output, errors):
+            file.seek(0)
+            told.append(file.read())
+    return subprocess.CompletedProcess(list(arguments), status, *told)
 
 
 # Private memory on the first node, bound late to the last one: where it is as the kernel has it, then migrated.
@@ -289,8 +403,7 @@ def _verified(near: str, far: str) -> list[dict[str, object]]:
             time.sleep(0.1)
         for cpus in (near, far):
             os.sched_setaffinity(process.pid, parse_list(cpus))
-            command = [*_HWNUMA, "verify", "--format", "json", str(process.pid)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = _hwnuma(["verify", "--format", "json", str(process.pid)])
             (row,) = json.loads(done.stdout)["processes"]
             answers.append({"status": done.returncode, "found": [_members(each["found"]) for each in row["drift"]]})
         process.kill()
@@ -299,7 +412,7 @@ def _verified(near: str, far: str) -> list[dict[str, object]]:
 
 def capture(_gpus: Sequence[str]) -> int:
     """Let hwnuma save this machine where the host finds it."""
-    return subprocess.run([*_HWNUMA, "capture", _CAPTURED], check=False).returncode
+    return _hwnuma(["capture", _CAPTURED]).returncode
 
 
 _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
@@ -307,6 +420,7 @@ _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "topology": topology,
     "plan": plan,
     "plan-node-zero": plan_node_zero,
+    "torchrun": torchrun,
     "torch": torch_binding,
     "exec": execute,
     "memory": memory,
@@ -323,12 +437,15 @@ def main() -> None:
     gpus = options.gpus.split(",")
     answer: dict[str, object] = {}
     failed: dict[str, str] = {}
+    seconds: dict[str, float] = {}
     for name in options.sections:
+        started = time.monotonic()
         try:
             answer[name] = _SECTIONS[name](gpus)
         except Exception:  # noqa: BLE001 -- whatever it is, the host shows it in the tests that need this section
             failed[name] = traceback.format_exc()
-    print(json.dumps({**answer, "failed": failed}))
+        seconds[name] = round(time.monotonic() - started, 1)
+    print(json.dumps({**answer, "failed": failed, "seconds": seconds}))
 
 
 if __name__ == "__main__":

@@ -178,14 +178,17 @@ CPULESS = Machine(
 
 CPULESS_HMAT = Machine(
     name="cpuless-hmat",
-    about="cpuless with an HMAT (whose CPUs are nearest to which memory), and a third display on node 3, memory alone",
+    about=(
+        "cpuless with an HMAT (whose CPUs are nearest to which memory), a third display on node 3, memory alone, "
+        "and a fourth on node 0"
+    ),
     packages=2,
     dies_per_package=1,
     cores_per_die=4,
     threads_per_core=2,
     node_dies=((0,), (1,), (), ()),
     memory=384,
-    displays=(1, -1, 3),
+    displays=(1, -1, 3, 0),
     distances=_TWO_NODES_AND_TWO_MEMORIES,
     initiators=(0, 1, 0, 1),
 )
