@@ -361,7 +361,7 @@ os.sched_setaffinity(0, first)
 memory = bytearray(8 << 20)
 memory[::4096] = b"x" * (len(memory) // 4096)
 nodes = [_nodes_of_private_pages(open("/proc/self/numa_maps").read())]
-with Topology.for_binding(node) as topology:
+with Topology.for_binding(node, last) as topology:
     apply(topology, Binding(0, cpuset=last, nodeset=node), migrate=True)
 nodes.append(_nodes_of_private_pages(open("/proc/self/numa_maps").read()))
 print(json.dumps([nodes, sorted(os.sched_getaffinity(0))]))
@@ -379,7 +379,7 @@ def memory(gpus: Sequence[str]) -> Facts:
     for rank in range(len(gpus)):
         options = ["--gpus", ",".join(gpus), "--mode", "node", "--memory", "bind", "--local-rank", str(rank)]
         command = [*_HWNUMA, "exec", *options, "--", "cat", "/proc/self/numa_maps", "/proc/self/status"]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        told = _output(command)
         maps = [line for line in told.splitlines() if " kernelpagesize_kB=" in line]
         allowed = next(line for line in told.splitlines() if line.startswith("Cpus_allowed_list:"))
         ranks.append(
@@ -392,8 +392,16 @@ def memory(gpus: Sequence[str]) -> Facts:
     nodes = sorted(_numbered(_NODES, "node").items())
     (_, first), (number, last) = nodes[0], nodes[-1]
     places = [(first / "cpulist").read_text().strip(), (last / "cpulist").read_text().strip(), str(number)]
-    migrated = subprocess.run([sys.executable, "-c", _MIGRATE, *places], capture_output=True, text=True, check=True)
-    return {"ranks": ranks, "migrated": json.loads(migrated.stdout), "verified": _verified(*places[:2])}
+    migrated = json.loads(_output([sys.executable, "-c", _MIGRATE, *places]))
+    return {"ranks": ranks, "migrated": migrated, "verified": _verified(*places[:2])}
+
+
+def _output(command: Sequence[str]) -> str:
+    """Return what a command writes; if it fails, raise what it says of that."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"status {done.returncode}: {done.stderr}")
+    return done.stdout
 
 
 def _verified(near: str, far: str) -> list[dict[str, object]]:

@@ -8,7 +8,7 @@ from .conftest import TORCHRUN_MACHINES, Guest
 from .guest_checks import MODES
 from .machines import CPULESS_HMAT, TWO_SOCKET_NPS2, parse_list
 
-pytestmark = [pytest.mark.vm, pytest.mark.torch]
+pytestmark = pytest.mark.vm
 
 four_nodes_and_displays = pytest.mark.parametrize("guest", [TWO_SOCKET_NPS2.name], indirect=True, scope="session")
 nodes_of_memory_alone = pytest.mark.parametrize("guest", [CPULESS_HMAT.name], indirect=True, scope="session")
