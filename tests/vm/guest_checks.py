@@ -357,7 +357,7 @@ from hwnuma import Binding, CpuSet, NodeSet, Topology
 from hwnuma.binding import apply
 from tests.vm.guest_checks import _nodes_of_private_pages
 first, last, node = CpuSet(sys.argv[1]), CpuSet(sys.argv[2]), NodeSet(sys.argv[3])
-os.sched_setaffinity(0, first)
+assert os.sched_getaffinity(0) == set(first)
 memory = bytearray(8 << 20)
 memory[::4096] = b"x" * (len(memory) // 4096)
 nodes = [_nodes_of_private_pages(open("/proc/self/numa_maps").read())]
@@ -392,7 +392,9 @@ def memory(gpus: Sequence[str]) -> Facts:
     nodes = sorted(_numbered(_NODES, "node").items())
     (_, first), (number, last) = nodes[0], nodes[-1]
     places = [(first / "cpulist").read_text().strip(), (last / "cpulist").read_text().strip(), str(number)]
-    migrated = json.loads(_output([sys.executable, "-c", _MIGRATE, *places]))
+    # From its start on the first node, since what Python allocates ahead of the script is to be there too.
+    command = ["taskset", "--cpu-list", places[0], sys.executable, "-c", _MIGRATE, *places]
+    migrated = json.loads(_output(command))
     return {"ranks": ranks, "migrated": migrated, "verified": _verified(*places[:2])}
 
 
