@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -370,29 +370,54 @@ def place(topology: Topology, job: Job, local_rank: int | None, inherited: CpuSe
         rank = replace(rank, size=local_world_size(job.environment))
     machine = topology.machine()
     inherited = current_affinity(topology) if inherited is None else inherited
+    return place_by(lambda usable: plan_rank(usable, job, rank), f"local rank {rank.rank}", machine, inherited, job)
+
+
+def place_by(
+    planner: Callable[[Machine], tuple[Binding, tuple[str, ...]]],
+    who: str,
+    machine: Machine,
+    inherited: CpuSet,
+    job: Job,
+) -> Binding:
+    """Plan one process, within the affinity that it inherits if the job says so, and log what somebody should know.
+
+    Args:
+        planner: gives its binding and warnings, on a machine whose allowed CPUs are those that may be used.
+        who: what to call it.
+        machine: this system.
+        inherited: the affinity to stay within.
+        job: its options and environment.
+
+    Raises:
+        HwnumaError: it cannot be placed.
+    """
     if not job.options.keep_outer_mask or machine.allowed_cpuset <= inherited:
-        binding, warnings = plan_rank(machine, job, rank)
+        binding, warnings = planner(machine)
     else:
-        binding, warnings = _place_within(machine, inherited, job, rank)
+        binding, warnings = _place_within(planner, who, machine, inherited, job)
     for warning in warnings:
         logger.warning("%s", warning)
     return binding.check()
 
 
-def _place_within(machine: Machine, inherited: CpuSet, job: Job, rank: LocalRank) -> tuple[Binding, tuple[str, ...]]:
-    """Plan within the inherited affinity; where that costs this rank CPUs, say how many, by whom, and the way out."""
+def _place_within(
+    planner: Callable[[Machine], tuple[Binding, tuple[str, ...]]],
+    who: str,
+    machine: Machine,
+    inherited: CpuSet,
+    job: Job,
+) -> tuple[Binding, tuple[str, ...]]:
+    """Plan within the inherited affinity; where that costs CPUs, say how many, by whom, and the way out."""
     from hwnuma.outer_mask import explain  # only now: most processes are started with all CPUs
 
-    binding, warnings = plan_rank(machine.narrowed(inherited), job, rank)
-    without, _ = plan_rank(machine, job, rank)
+    binding, warnings = planner(machine.narrowed(inherited))
+    without, _ = planner(machine)
     if binding.error is not None and without.error is None:
         hint = f"{binding.error}; without the inherited affinity it is CPUs {without.cpuset}: "
         return replace(binding, error=type(binding.error)(hint + explain(inherited, job.environment))), warnings
     if binding.error is None and len(binding.cpuset) < len(without.cpuset):
-        cut = (
-            f"local rank {rank.rank} gets CPUs {binding.cpuset} instead of {without.cpuset}: "
-            f"{explain(inherited, job.environment)}"
-        )
+        cut = f"{who} gets CPUs {binding.cpuset} instead of {without.cpuset}: {explain(inherited, job.environment)}"
         return binding, (cut, *warnings)
     return binding, warnings
 
