@@ -75,6 +75,10 @@ def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str, t
     """
     if name in VENDORS:
         return "topology", TopologyGpus(machine, name).gpus(), name, ()
+    if name == "nvml" and not machine.is_this_system:
+        raise OptionError(
+            f"NVML tells of this system's GPUs, and not of those of {machine.source}: write nvidia or auto"
+        )
     if name == "nvml" or (name == "auto" and machine.is_this_system):
         try:
             return "nvml", _nvml_gpus(), "nvidia", ()

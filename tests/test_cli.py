@@ -187,6 +187,7 @@ BAD = [
     (["plan", "--gpus", "none"], 2, "--ranks N"),
     (["plan", "--topology", DGX, "--gpus", "amd"], 2, "no amd GPU"),
     (["plan", "--topology", DGX, "--gpus", "0000:ff:00.0"], 2, "no PCI device 0000:ff:00.0"),
+    (["plan", "--topology", DGX, "--gpus", "nvml"], 2, "NVML tells of this system's GPUs"),
     (["plan", "--topology", DGX, "--gpus", "voodoo"], 2, "'voodoo' names no GPUs"),
     (["plan", "--topology", DGX, "--gpu-node", "0=x"], 2, "is not GPU=NODE"),
     (["plan", "--topology", DGX, "--gpu-node", "12=1"], 2, "GPU 12"),

@@ -23,7 +23,7 @@ from hwnuma.placement import Binding, Plan
 from hwnuma.policy import make_plan
 from tests.made_machines import Made, make
 
-_MACHINES = int(os.environ.get("HWNUMA_PROPERTY_MACHINES", "26000"))
+_MACHINES = int(os.environ.get("HWNUMA_PROPERTY_MACHINES", "2600"))
 _SEED = 20_240_229
 _MODES = tuple(AffinityMode)
 
@@ -265,8 +265,8 @@ def _check(made: Made, random: Random, *, more: bool) -> int:
     return len(_MODES)
 
 
-def test_properties_hold_on_a_hundred_thousand_cases() -> None:
-    """None of 100,000 generated (machine, mode) cases violates a property or differs from the oracle."""
+def test_properties_hold_on_machines_made_up_from_chance() -> None:
+    """None of 10,400 generated (machine, mode) cases violates a property or differs from the oracle; in CI, of 104,000."""
     cases = placed = 0
     for number in range(_MACHINES):
         random = Random(_SEED * 1_000_003 + number)
