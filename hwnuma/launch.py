@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from hwnuma.gpus import Gpu, GpuSource
 from hwnuma.launchers import LocalRank, local_rank_of, local_world_size
 from hwnuma.machine import Machine
 from hwnuma.nccl import read_nccl_topology
-from hwnuma.options import AffinityMode, DivideAmong, MemoryPolicy, NumaOptions
+from hwnuma.options import AffinityMode, DivideAmong, MemoryPolicy, NumaOptions, RankOrder
 from hwnuma.placement import Binding, Plan
 from hwnuma.policy import make_plan
 from hwnuma.topology import Topology
@@ -128,7 +128,7 @@ def plan_rank(machine: Machine, job: Job, rank: LocalRank) -> tuple[Binding, tup
     found = job.find_gpus(machine)
     size = job.ranks if job.ranks is not None else rank.size
     if found.visible and _sees_only_its_own(found, job.options, rank.rank, size):
-        binding, warnings = _plan_alone(machine, job, found, size)
+        binding, warnings = _plan_alone(machine, job, found, rank.rank, size)
         return replace(binding, local_rank=rank.rank), (*rank.warnings, *warnings)
     if not found.visible and size is None:
         raise LocalRankError(
@@ -149,18 +149,37 @@ def _sees_only_its_own(found: FoundGpus, options: NumaOptions, rank: int, size: 
     return len(found.visible) == options.gpus_per_rank and len(found.visible) * options.ranks_per_gpu < ranks
 
 
-def _plan_alone(machine: Machine, job: Job, found: FoundGpus, size: int | None) -> tuple[Binding, tuple[str, ...]]:
+def _plan_alone(
+    machine: Machine, job: Job, found: FoundGpus, rank: int, size: int | None
+) -> tuple[Binding, tuple[str, ...]]:
+    """Plan the ranks of the visible GPUs, and give this rank its share of them."""
     options = job.options
     if options.divide_among is DivideAmong.AUTO:
         options = replace(options, divide_among=DivideAmong.ALL)
-    planned = plan_job(machine, replace(job, options=options, ranks=1), found)
+    planned = plan_job(machine, replace(job, options=options, ranks=options.ranks_per_gpu), found)
     warnings = planned.warnings
     if options.affinity_mode is AffinityMode.EXCLUSIVE and len(found.all) == len(found.visible) and (size or 2) > 1:
         warnings += (
             "this process can see no GPU but its own, so it cannot know which others share its node: exclusive shares "
             "may overlap; plan in the launcher, or give every rank the whole list of GPUs",
         )
-    return planned[0], warnings
+    return planned[_place_on_gpu(options, rank, size)], warnings
+
+
+def _place_on_gpu(options: NumaOptions, rank: int, size: int | None) -> int:
+    """Which of the ranks of its GPU a rank is, from 0, where it sees that GPU alone.
+
+    Raises:
+        LocalRankError: it depends on the number of ranks, which nobody says.
+    """
+    if options.ranks_per_gpu == 1 or options.rank_order is RankOrder.BLOCK:
+        return rank % options.ranks_per_gpu
+    if size is None:
+        raise LocalRankError(
+            "with the rank order round-robin and a single GPU in sight, the number of ranks on this machine has to be "
+            "known: say --ranks N, or set LOCAL_WORLD_SIZE"
+        )
+    return rank // -(-size // options.ranks_per_gpu)
 
 
 def bind(
@@ -351,29 +370,54 @@ def place(topology: Topology, job: Job, local_rank: int | None, inherited: CpuSe
         rank = replace(rank, size=local_world_size(job.environment))
     machine = topology.machine()
     inherited = current_affinity(topology) if inherited is None else inherited
+    return place_by(lambda usable: plan_rank(usable, job, rank), f"local rank {rank.rank}", machine, inherited, job)
+
+
+def place_by(
+    planner: Callable[[Machine], tuple[Binding, tuple[str, ...]]],
+    who: str,
+    machine: Machine,
+    inherited: CpuSet,
+    job: Job,
+) -> Binding:
+    """Plan one process, within the affinity that it inherits if the job says so, and log what somebody should know.
+
+    Args:
+        planner: gives its binding and warnings, on a machine whose allowed CPUs are those that may be used.
+        who: what to call it.
+        machine: this system.
+        inherited: the affinity to stay within.
+        job: its options and environment.
+
+    Raises:
+        HwnumaError: it cannot be placed.
+    """
     if not job.options.keep_outer_mask or machine.allowed_cpuset <= inherited:
-        binding, warnings = plan_rank(machine, job, rank)
+        binding, warnings = planner(machine)
     else:
-        binding, warnings = _place_within(machine, inherited, job, rank)
+        binding, warnings = _place_within(planner, who, machine, inherited, job)
     for warning in warnings:
         logger.warning("%s", warning)
     return binding.check()
 
 
-def _place_within(machine: Machine, inherited: CpuSet, job: Job, rank: LocalRank) -> tuple[Binding, tuple[str, ...]]:
-    """Plan within the inherited affinity; where that costs this rank CPUs, say how many, by whom, and the way out."""
+def _place_within(
+    planner: Callable[[Machine], tuple[Binding, tuple[str, ...]]],
+    who: str,
+    machine: Machine,
+    inherited: CpuSet,
+    job: Job,
+) -> tuple[Binding, tuple[str, ...]]:
+    """Plan within the inherited affinity; where that costs CPUs, say how many, by whom, and the way out."""
     from hwnuma.outer_mask import explain  # only now: most processes are started with all CPUs
 
-    binding, warnings = plan_rank(machine.narrowed(inherited), job, rank)
-    without, _ = plan_rank(machine, job, rank)
+    binding, warnings = planner(machine.narrowed(inherited))
+    without, _ = planner(machine)
     if binding.error is not None and without.error is None:
         hint = f"{binding.error}; without the inherited affinity it is CPUs {without.cpuset}: "
         return replace(binding, error=type(binding.error)(hint + explain(inherited, job.environment))), warnings
     if binding.error is None and len(binding.cpuset) < len(without.cpuset):
-        cut = (
-            f"local rank {rank.rank} gets CPUs {binding.cpuset} instead of {without.cpuset}: "
-            f"{explain(inherited, job.environment)}"
-        )
+        cut = f"{who} gets CPUs {binding.cpuset} instead of {without.cpuset}: {explain(inherited, job.environment)}"
         return binding, (cut, *warnings)
     return binding, warnings
 

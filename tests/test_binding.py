@@ -341,6 +341,14 @@ def test_an_outer_mask_that_makes_a_plan_impossible_is_in_the_error() -> None:
         ({"GOMP_CPU_AFFINITY": "0-3"}, "GOMP_CPU_AFFINITY"),
         ({}, "taskset"),
         ({"SLURM_CPU_BIND": "quiet,none", "SLURM_JOB_ID": "1"}, "taskset"),
+        ({"SLURM_CPU_BIND": "quiet,mask_cpu:0x1", "PMI_RANK": "0"}, "srun --cpu-bind=none"),
+        ({"MPI_LOCALRANKID": "0", "PMI_RANK": "0"}, "taskset"),
+        ({"MPI_LOCALRANKID": "0", "HYDRA_USER_PROVIDED_BINDING": "1"}, "mpiexec -bind-to none"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_launch": "1"}, "taskset"),
+        (
+            {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_launch": "1", "OMPI_MCA_orte_bound_at_launch": "1"},
+            "mpirun --bind-to none",
+        ),
         ({"OMP_PROC_BIND": "false", "KMP_AFFINITY": "disabled"}, "taskset"),
     ],
 )

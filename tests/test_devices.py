@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,10 @@ from hwnuma.integrations.devices import gpus_named, plan_devices
 from hwnuma.launch import plan
 from hwnuma.machine import Machine
 from hwnuma.options import AffinityMode, DivideAmong, NumaOptions
+from hwnuma.topology import Topology
+from tests.processes import answer_of
+from tests.require import require
+from tests.seccomp import can_deny
 
 GPUS = (
     Gpu(0, uuid="GPU-aa11", device_index=0),
@@ -72,3 +77,44 @@ def _gpus(machine: Machine) -> tuple[Gpu, ...]:
     from hwnuma.gpus import TopologyGpus
 
     return TopologyGpus(machine).gpus()
+
+
+BIND = """
+import json, logging, os, sys
+from hwnuma import Gpu, NumaOptions
+from hwnuma.integrations.devices import bind_to_devices
+from tests.seccomp import deny
+logging.basicConfig()
+node, policy = int(sys.argv[1]), sys.argv[2]
+if policy == "none":
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+else:
+    deny("set_mempolicy")
+binding = bind_to_devices([0], NumaOptions("node", memory=policy), gpus=[Gpu(0, numa_node=node)])
+told = {"bound": str(binding.cpuset), "is": sorted(os.sched_getaffinity(0)), "failed": str(binding.memory_error)}
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture
+def first_node() -> str:
+    """The first node of this system that has CPUs."""
+    with Topology.from_this_system() as topology:
+        return str(topology.machine().cpu_nodes[0].os_index)
+
+
+def test_a_memory_policy_that_is_denied_is_told(first_node: str) -> None:
+    """The CPUs are bound; the warning and the binding's `memory_error` tell of the policy, as with hwnuma.bind."""
+    require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")
+    told, warned = answer_of(BIND, first_node, "preferred")
+    assert "seccomp" in told["failed"]
+    assert "are bound, but the memory policy is not set" in warned
+
+
+def test_an_outer_mask_is_told(first_node: str) -> None:
+    """A process that somebody has bound to one CPU stays there, and is told who it was and what it would have got."""
+    require(len(os.sched_getaffinity(0)) >= 2, "one CPU less than all is one at least, and this process may use one")
+    told, warned = answer_of(BIND, first_node, "none", SLURM_CPU_BIND="quiet,mask_cpu:0x1")
+    assert told["is"] == [int(told["bound"])]
+    assert f"the process of GPU 0 gets CPUs {told['bound']} instead of " in warned
+    assert "srun --cpu-bind=none" in warned

@@ -141,6 +141,40 @@ def test_round_robin_order(dgx: Machine) -> None:
     assert len(made) == 16
 
 
+@pytest.mark.parametrize("order", ["block", "round-robin"])
+@pytest.mark.parametrize("divide_among", ["auto", "all"])
+def test_ranks_that_share_a_gpu_and_see_no_other_get_different_shares(
+    dgx: Machine, order: str, divide_among: str
+) -> None:
+    """Two ranks a GPU, each with a CUDA_VISIBLE_DEVICES of that GPU alone: together they have the launcher's plan."""
+    options = NumaOptions("exclusive", ranks_per_gpu=2, rank_order=order, divide_among=divide_among)
+    expected = plan(dgx, TopologyGpus(dgx), options)
+    for whole in expected:
+        alone = Job(options, "nvidia", environment=_visible(whole.gpu.index))
+        binding, _ = plan_rank(dgx, alone, LocalRank(whole.local_rank, 16, "SLURM_LOCALID"))
+        assert (binding.cpuset, binding.local_rank) == (whole.cpuset, whole.local_rank)
+        assert binding.gpu == whole.gpu
+    assert expected.is_disjoint
+
+
+def test_the_visible_gpu_alone_is_divided_among_its_ranks_if_asked_for(dgx: Machine) -> None:
+    """With divide_among=visible, the two ranks of a GPU have its node to themselves, half of it each."""
+    options = NumaOptions("exclusive", ranks_per_gpu=2, divide_among="visible")
+    job = Job(options, "nvidia", environment=_visible(1))
+    shares = [plan_rank(dgx, job, LocalRank(rank, 16, ""))[0].cpuset for rank in (2, 3)]
+    assert shares == [CpuSet("48-55,176-183"), CpuSet("56-63,184-191")]
+
+
+def test_round_robin_with_one_gpu_in_sight_needs_the_number_of_ranks(dgx: Machine) -> None:
+    """Which of its GPU's ranks one is depends on it there; in blocks it does not."""
+    round_robin = NumaOptions("exclusive", ranks_per_gpu=2, rank_order="round-robin")
+    with pytest.raises(LocalRankError, match="--ranks N"):
+        plan_rank(dgx, Job(round_robin, "nvidia", environment=_visible(1)), LocalRank(9, None, ""))
+    block = NumaOptions("exclusive", ranks_per_gpu=2)
+    binding, _ = plan_rank(dgx, Job(block, "nvidia", environment=_visible(1)), LocalRank(3, None, ""))
+    assert binding.cpuset == plan(dgx, TopologyGpus(dgx), block)[3].cpuset
+
+
 def test_ranks_without_gpus_need_their_number(dgx: Machine) -> None:
     """Spreading is over all ranks, so their number has to be known."""
     with pytest.raises(LocalRankError, match="--ranks N"):

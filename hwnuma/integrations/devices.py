@@ -17,7 +17,7 @@ from hwnuma.bitmap import CpuSet
 from hwnuma.discovery import FoundGpus, find_gpus
 from hwnuma.errors import GpuNotFoundError, HwnumaError
 from hwnuma.gpus import Gpu
-from hwnuma.launch import Job, bind_job
+from hwnuma.launch import Job, bind_job, place_by
 from hwnuma.machine import Machine
 from hwnuma.nccl import read_nccl_topology
 from hwnuma.options import AffinityMode, DivideAmong, NumaOptions
@@ -55,15 +55,17 @@ def bind_to_devices(
         HwnumaError: the GPUs are not there, or the process cannot be placed or bound; it is as it was.
     """
     chosen = NumaOptions.of(options)
+    job = Job(replace(chosen, should_fall_back_if_binding_fails=False))
+
+    def planned(machine: Machine) -> tuple[Binding, tuple[str, ...]]:
+        made = plan_devices(machine, devices, chosen, gpus=gpus, gpu_nodes=gpu_nodes)
+        return made[0], made.warnings
+
     try:
         with Topology.from_this_system() as topology:
             machine, affinity = topology.machine(), _affinity(current_affinity(topology))
-        if chosen.keep_outer_mask:
-            machine = machine.narrowed(affinity)
-        planned = plan_devices(machine, devices, chosen, gpus=gpus, gpu_nodes=gpu_nodes)
-        for warning in planned.warnings:
-            logger.warning("%s", warning)
-        binding = bind_job(Job(replace(chosen, should_fall_back_if_binding_fails=False)), given=planned[0])
+        who = f"the process of GPU {', '.join(map(str, devices))}"
+        binding = bind_job(job, given=place_by(planned, who, machine, affinity, job))
     except HwnumaError as error:
         if not chosen.should_fall_back_if_binding_fails:
             raise

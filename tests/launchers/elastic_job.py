@@ -10,6 +10,7 @@ The environment has HWNUMA_GPUS=none and HWNUMA_MODE=exclusive; torch is importe
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -100,6 +101,7 @@ def refused() -> list[str]:
 
 def main() -> None:
     """Launch in every way, and print what came back."""
+    multiprocessing.set_forkserver_preload(["torch"])  # imported once there, and not in each worker
     options = NumaOptions(affinity_mode=AffinityMode.EXCLUSIVE)
     told = {
         "spawn": launch(Bound(tell, options, gpus="none"), "spawn", "a word"),

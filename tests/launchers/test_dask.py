@@ -99,47 +99,33 @@ def cuda_cluster() -> Any:
 
 
 def test_workers_of_a_local_cluster_get_the_plans_cpus() -> None:
-    """Two workers of known number are on distinct CPUs, those of `hwnuma plan`, in the threads that run tasks."""
+    """Two workers of known number are on distinct CPUs, those of `hwnuma plan`, in the threads that run tasks.
+
+    The plug-in is registered with the scheduler, so a worker that its nanny restarts takes its place again.
+    """
+    first, second = planned(environment(), *EXCLUSIVE)
+    assert first != second
     with client_of(local_cluster()) as client:
         client.register_plugin(HwnumaPlugin("exclusive", ranks=2, gpus="none"))
-        first, second = planned(environment(), *EXCLUSIVE)
         assert affinities(client) == {0: first, 1: second}
-
-
-def test_a_new_worker_is_bound_too() -> None:
-    """The plug-in is registered with the scheduler, so a worker that its nanny restarts takes its place again."""
-    with client_of(local_cluster()) as client:
-        client.register_plugin(HwnumaPlugin("exclusive", ranks=2, gpus="none"))
         client.restart()
-        first, second = planned(environment(), *EXCLUSIVE)
         assert affinities(client) == {0: first, 1: second}
 
 
 def test_workers_with_gpus_get_the_plans_cpus() -> None:
-    """A worker that dask-cuda gave a GPU is bound near it; which others there are it need not know."""
-    expected = [str(binding.cpuset) for binding in plan_here("exclusive", gpus=two_gpus())]
-    with client_of(cuda_cluster()) as client:
-        client.register_plugin(HwnumaPlugin("exclusive", gpus=two_gpus()))
-        assert affinities(client) == dict(enumerate(expected))
+    """A worker that dask-cuda gave a GPU is bound near it; which others there are it need not know.
 
-
-def test_the_plug_in_refines_one_that_ran_before() -> None:
-    """Registered after dask-cuda's CPUAffinity, which leaves a worker all CPUs of the node, ours gives it its share."""
+    A plug-in that is set up later has the last word: dask-cuda's own widens the affinity to all CPUs of the node again,
+    and ours, registered after it, gives each worker its share, and the threads that have run tasks by then.
+    """
     everything = str(CpuSet(os.sched_getaffinity(0)))
-    expected = [str(binding.cpuset) for binding in plan_here("exclusive", gpus=two_gpus())]
-    with client_of(cuda_cluster()) as client:
-        client.register_plugin(AffinityOfNode(everything), name="CPUAffinity")
-        client.register_plugin(HwnumaPlugin("exclusive", gpus=two_gpus()))
-        assert affinities(client) == dict(enumerate(expected))
-
-
-def test_a_plug_in_that_runs_later_has_the_last_word() -> None:
-    """Why ours is to be registered through the client: dask-cuda's own, set up later, widens the affinity again."""
-    everything = str(CpuSet(os.sched_getaffinity(0)))
+    expected = dict(enumerate(str(binding.cpuset) for binding in plan_here("exclusive", gpus=two_gpus())))
     with client_of(cuda_cluster()) as client:
         client.register_plugin(HwnumaPlugin("exclusive", gpus=two_gpus()))
         client.register_plugin(AffinityOfNode(everything), name="CPUAffinity")
         assert affinities(client) == {0: everything, 1: everything}
+        client.register_plugin(HwnumaPlugin("exclusive", gpus=two_gpus()), name="hwnuma, after it")
+        assert affinities(client) == expected
 
 
 def test_a_worker_without_a_place_is_told_to_the_client() -> None:

@@ -45,13 +45,20 @@ def test_options_may_come_from_the_environment(variables: dict[str, str], tmp_pa
     assert told.cpus() == planned(variables, *EXCLUSIVE)
 
 
-def test_a_mask_of_srun_is_respected_and_told(variables: dict[str, str], tmp_path: Path) -> None:
-    """A task that Slurm has bound to one core already has no room for two ranks, and is told why."""
-    status, _, errors, told = run(["srun", "-n2", *HWNUMA, *RANK, str(tmp_path)], variables, tmp_path)
-    assert status != 0
-    assert told.names() == []
-    assert "has 1 cores to use" in errors
-    assert "srun --cpu-bind=none" in errors
+@pytest.mark.parametrize("more", [[], ["--mpi=pmi2"]], ids=["plain", "pmi2"])
+def test_a_mask_of_srun_is_respected_and_told(more: list[str], variables: dict[str, str], tmp_path: Path) -> None:
+    """A task that srun has bound to one core stays there, and is told that it was Slurm, and how to turn it off.
+
+    With pmi2 Slurm sets PMI_RANK, as MPICH's mpiexec does, which is not accused.
+    """
+    command = ["srun", "-n2", *more, "hwnuma", "exec", "--gpus", "none", "--mode", "node", "--", *RANK, str(tmp_path)]
+    status, _, errors, told = run(command, variables, tmp_path)
+    assert status == 0, errors
+    whole = planned(variables, "--gpus", "none", "--mode", "node", "--ranks", "2")
+    for rank, cpus in enumerate(told.cpus()):
+        assert f"local rank {rank} gets CPUs {cpus} instead of {whole[rank]}: " in errors
+    assert len(set(told.cpus())) == 2
+    assert "probably by Slurm (SLURM_CPU_BIND is set: srun --cpu-bind=none); --outer-mask reset" in errors
 
 
 def test_a_failing_tasks_exit_status_reaches_srun(variables: dict[str, str], tmp_path: Path) -> None:
