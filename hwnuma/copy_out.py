@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from hwnuma._libhwloc import RUNNING_VERSION, check, ffi, lib, new_bitmap, read_bitmap, version_text
 from hwnuma.bitmap import CpuSet, NodeSet, union
 from hwnuma.gpus import pci_address_key
 from hwnuma.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
+
+_ISOLATED = Path("/sys/devices/system/cpu/isolated")
 
 _UNKNOWN_INDEX = (1 << 32) - 1  # HWLOC_UNKNOWN_INDEX
 
@@ -26,9 +29,10 @@ def copy_machine(topology: Any, source: str) -> Machine:
     objects = list(_normal_objects(topology))
     root = lib.hwloc_get_root_obj(topology)
     cpuset = _cpuset(root)
+    is_this_system = bool(lib.hwloc_topology_is_thissystem(topology))
     return Machine(
         source=source,
-        is_this_system=bool(lib.hwloc_topology_is_thissystem(topology)),
+        is_this_system=is_this_system,
         cpuset=cpuset,
         allowed_cpuset=read_bitmap(CpuSet, lib.hwloc_topology_get_allowed_cpuset(topology)) & cpuset,
         allowed_nodeset=read_bitmap(NodeSet, lib.hwloc_topology_get_allowed_nodeset(topology)),
@@ -39,8 +43,17 @@ def copy_machine(topology: Any, source: str) -> Machine:
         pci_devices=_pci_devices(topology, root),
         distances=_distances(topology),
         cpu_kinds=_cpu_kinds(topology),
+        isolated_cpuset=_isolated_cpus() if is_this_system else CpuSet(),
         hwloc_version=version_text(RUNNING_VERSION),
     )
+
+
+def _isolated_cpus() -> CpuSet:
+    """The CPUs of ``isolcpus=``, which libhwloc does not tell; none where sysfs is not mounted."""
+    try:
+        return CpuSet(_ISOLATED.read_text())
+    except OSError:
+        return CpuSet()
 
 
 def _objects_at(topology: Any, depth: int) -> Iterator[Any]:

@@ -114,6 +114,7 @@ class Machine:
         distances: between NUMA nodes, where known.
         cpu_kinds: sets of CPUs of one kind, from the most power-efficient to the fastest; empty if all
             are alike or libhwloc cannot rank them (hwloc_cpukinds_get_info).
+        isolated_cpuset: the CPUs that the kernel keeps its scheduler off (``isolcpus=``); known of this system only.
         hwloc_version: the libhwloc that read the topology.
     """
 
@@ -129,6 +130,7 @@ class Machine:
     pci_devices: tuple[PciDevice, ...] = ()
     distances: Distances = field(default_factory=Distances)
     cpu_kinds: tuple[CpuSet, ...] = ()
+    isolated_cpuset: CpuSet = CpuSet()
     hwloc_version: str = ""
 
     @cached_property

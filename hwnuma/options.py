@@ -125,6 +125,8 @@ class NumaOptions:
         threads_per_core: how many hardware threads of each core to use; None for all.
         reserved_cpus: CPUs that no rank gets (for the system, interrupts, a storage daemon).
         reserve_first_cores: leave out the first core of each last-level cache (Frontier's "low-noise" cores).
+        reserve_isolated_cpus: leave out the CPUs that the kernel was told to isolate (``isolcpus=``). They are not in
+            an affinity that was inherited from init, and are where somebody widened it.
         use_idle_nodes: hand the CPUs of nodes without GPUs to the nearest GPUs of the same package.
         minimum_cores: refuse a rank that would get fewer cores than this.
         performance_cores_only: on a hybrid CPU, use its fastest kind of core only.
@@ -146,6 +148,7 @@ class NumaOptions:
     threads_per_core: int | None = None
     reserved_cpus: CpuSet = CpuSet()
     reserve_first_cores: bool = False
+    reserve_isolated_cpus: bool = False
     use_idle_nodes: bool = False
     minimum_cores: int = 0
     performance_cores_only: bool = False

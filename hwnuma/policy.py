@@ -109,6 +109,8 @@ def ranks_to_gpus(gpus: int, options: NumaOptions, ranks: int | None = None) -> 
 def _usable_cpus(machine: Machine, options: NumaOptions) -> CpuSet:
     """The allowed CPUs less those that the options keep back."""
     usable = machine.allowed_cpuset - options.reserved_cpus
+    if options.reserve_isolated_cpus:
+        usable -= machine.isolated_cpuset
     if options.reserve_first_cores:
         for cache in machine.last_level_caches:
             first = next(iter(machine.cores_within(cache.cpuset)))
@@ -440,5 +442,7 @@ def _warnings(machine: Machine, plan: Plan) -> Iterable[str]:
     if spread:
         ranks = ", ".join(spread)
         yield f"several nodes are equally near to the GPUs of ranks {ranks}: they are dealt out by GPU index"
+    if plan.options.reserve_isolated_cpus and not machine.is_this_system:
+        yield "which CPUs the kernel isolates is known of the running system only: none is left out for that here"
     if plan.options.performance_cores_only and not machine.cpu_kinds:
         yield "the topology does not tell kinds of cores apart: all count as performance cores"

@@ -445,3 +445,22 @@ def test_gb200_places_every_rank(mode: str) -> None:
     per_node = {"exclusive": ["0-35", "36-71", "72-107", "108-143"]}
     assert [row["cpuset"] for row in data["bindings"]] == per_node.get(mode, ["0-71", "0-71", "72-143", "72-143"])
     assert [row["nodeset"] for row in data["bindings"]] == ["0", "0", "1", "1"]
+
+
+def test_isolated_cpus_are_left_out_on_request() -> None:
+    """What the kernel isolates is given to no rank; of a saved machine it is not known, and the plan says so."""
+    machine = synthetic("numa:2 core:4 pu:1")
+    options = NumaOptions("node", reserve_isolated_cpus=True)
+    isolating = replace(machine, isolated_cpuset=CpuSet("3,7"), is_this_system=True)
+    made = make_plan(isolating, [Gpu(0, numa_node=0), Gpu(1, numa_node=1)], options)
+    assert [str(binding.cpuset) for binding in made] == ["0-2", "4-6"]
+    assert made.warnings == ()
+    saved = make_plan(machine, [Gpu(0, numa_node=0)], options)
+    assert str(saved[0].cpuset) == "0-3"
+    assert "running system only" in saved.warnings[0]
+
+
+def test_isolated_cpus_are_the_kernels() -> None:
+    """This system's are those that sysfs names."""
+    with Topology.from_this_system() as topology:
+        assert topology.machine().isolated_cpuset == CpuSet(Path("/sys/devices/system/cpu/isolated").read_text())
