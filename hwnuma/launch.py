@@ -111,7 +111,9 @@ def plan_job(machine: Machine, job: Job, found: FoundGpus | None = None) -> Plan
     return replace(made, warnings=(*found.warnings, *made.warnings))
 
 
-def plan_rank(machine: Machine, job: Job, rank: LocalRank) -> tuple[Binding, tuple[str, ...]]:
+def plan_rank(
+    machine: Machine, job: Job, rank: LocalRank, found: FoundGpus | None = None
+) -> tuple[Binding, tuple[str, ...]]:
     """Plan one rank from inside it: the same answer as in the plan of all, where this process sees all GPUs.
 
     A process that sees only its own GPU (a CUDA_VISIBLE_DEVICES or a Slurm allocation for each rank) drives that one,
@@ -121,11 +123,12 @@ def plan_rank(machine: Machine, job: Job, rank: LocalRank) -> tuple[Binding, tup
         machine: with the CPUs that may be used as its allowed ones.
         job: what to plan.
         rank: this process's place.
+        found: the job's GPUs, if they were looked for already.
 
     Returns:
         The binding, which may carry an error, and warnings.
     """
-    found = job.find_gpus(machine)
+    found = found or job.find_gpus(machine)
     size = job.ranks if job.ranks is not None else rank.size
     if found.visible and _sees_only_its_own(found, job.options, rank.rank, size):
         binding, warnings = _plan_alone(machine, job, found, rank.rank, size)
@@ -370,7 +373,12 @@ def place(topology: Topology, job: Job, local_rank: int | None, inherited: CpuSe
         rank = replace(rank, size=local_world_size(job.environment))
     machine = topology.machine()
     inherited = current_affinity(topology) if inherited is None else inherited
-    return place_by(lambda usable: plan_rank(usable, job, rank), f"local rank {rank.rank}", machine, inherited, job)
+    found = job.find_gpus(machine)  # once, however often it is planned with fewer CPUs: it may ask the driver
+
+    def planner(usable: Machine) -> tuple[Binding, tuple[str, ...]]:
+        return plan_rank(usable, job, rank, found)
+
+    return place_by(planner, f"local rank {rank.rank}", machine, inherited, job)
 
 
 def place_by(

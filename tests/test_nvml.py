@@ -410,3 +410,16 @@ def test_command_line(tmp_path: Path) -> None:
         ("0000:07:00.0", CpuSet("0-3")),
         ("0000:0b:00.0", None),
     ]
+
+
+def test_exec_within_an_outer_mask_asks_the_driver_once(tmp_path: Path) -> None:
+    """It plans twice, within the mask and without it, to say what the mask costs; the GPUs are the same both times."""
+    cpus = sorted(os.sched_getaffinity(0))
+    require(len(cpus) > 1, "a mask that leaves something out needs two CPUs")
+    command = [sys.executable, "-m", "hwnuma", "exec", "--unknown-locality", "node0", "--fallback", "nearest"]
+    done = subprocess.run(
+        ["taskset", "-c", str(cpus[0]), *command, "--local-rank", "0", "--", "true"],
+        capture_output=True, text=True, check=True, env=FakeNvml(machine(1)).env(tmp_path), timeout=60,
+    )  # fmt: skip
+    assert "instead of" in done.stderr
+    assert calls(tmp_path, "nvmlInit") == 1

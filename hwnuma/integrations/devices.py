@@ -14,12 +14,10 @@ from typing import Any
 
 from hwnuma.binding import current_affinity
 from hwnuma.bitmap import CpuSet
-from hwnuma.discovery import FoundGpus, find_gpus
 from hwnuma.errors import GpuNotFoundError, HwnumaError
 from hwnuma.gpus import Gpu
 from hwnuma.launch import Job, bind_job, place_by
 from hwnuma.machine import Machine
-from hwnuma.nccl import read_nccl_topology
 from hwnuma.options import AffinityMode, DivideAmong, NumaOptions
 from hwnuma.placement import Binding, Plan
 from hwnuma.policy import make_plan
@@ -56,14 +54,15 @@ def bind_to_devices(
     """
     chosen = NumaOptions.of(options)
     job = Job(replace(chosen, should_fall_back_if_binding_fails=False))
-
-    def planned(machine: Machine) -> tuple[Binding, tuple[str, ...]]:
-        made = plan_devices(machine, devices, chosen, gpus=gpus, gpu_nodes=gpu_nodes)
-        return made[0], made.warnings
-
     try:
         with Topology.from_this_system() as topology:
             machine, affinity = topology.machine(), _affinity(current_affinity(topology))
+        found = _job(chosen, gpus, gpu_nodes).find_gpus(machine)  # once: it may ask the driver
+
+        def planned(usable: Machine) -> tuple[Binding, tuple[str, ...]]:
+            made = plan_devices(usable, devices, chosen, gpus=found.all)
+            return made[0], (*found.warnings, *made.warnings)
+
         who = f"the process of GPU {', '.join(map(str, devices))}"
         binding = bind_job(job, given=place_by(planned, who, machine, affinity, job))
     except HwnumaError as error:
@@ -98,22 +97,25 @@ def plan_devices(
     Raises:
         HwnumaError: a device is not there, or none can be found.
     """
-    if isinstance(gpus, str):
-        found = find_gpus(gpus, machine, {}, gpu_nodes=gpu_nodes)  # an empty environment: all, whatever is visible
-    else:
-        found = FoundGpus(tuple(gpus), tuple(gpus), "given")
+    job = _job(options, gpus, gpu_nodes)
+    found = job.find_gpus(machine)
     own = gpus_named(found.all, devices)
     divide = DivideAmong.ALL if options.divide_among is DivideAmong.AUTO else options.divide_among
-    nccl_file = os.environ.get("NCCL_TOPO_FILE", "")
     made = make_plan(
         machine,
         own,
         replace(options, divide_among=divide, gpus_per_rank=len(own), ranks_per_gpu=1),
         ranks=1,
         all_gpus=found.all,
-        nccl_nodes=read_nccl_topology(nccl_file) if nccl_file else {},
+        nccl_nodes=job.nccl_nodes(),
     )
     return replace(made, warnings=(*found.warnings, *made.warnings))
+
+
+def _job(options: NumaOptions, gpus: str | Sequence[Gpu], gpu_nodes: Mapping[str, int] | None) -> Job:
+    """A job with all GPUs of the machine: its environment is empty, so none is hidden."""
+    nccl_topology = os.environ.get("NCCL_TOPO_FILE", "")
+    return Job(options, gpus, gpu_nodes=gpu_nodes or {}, nccl_topology=nccl_topology, environment={})
 
 
 def gpus_named(gpus: Sequence[Gpu], names: Sequence[str | int]) -> tuple[Gpu, ...]:
