@@ -29,8 +29,14 @@ def _gpus(machine: Machine) -> tuple[Gpu, ...]:
         return ()
 
 
-def _has_no_pu(path: Path) -> bool:
-    return b'type="PU"' not in path.read_bytes()
+def _machine(path: Path) -> Machine | None:
+    """The machine of a file; None of one without a PU, which is refused for that reason."""
+    if b'type="PU"' not in path.read_bytes():
+        with pytest.raises(TopologyFileError, match="has no PU"):
+            Topology.from_xml_file(path)
+        return None
+    with Topology.from_xml_file(path) as topology:
+        return topology.machine()
 
 
 def test_all_published_files_are_there() -> None:
@@ -43,12 +49,9 @@ def test_all_published_files_are_there() -> None:
 @every_file
 def test_every_rank_is_placed_or_refused_for_a_true_reason(path: Path) -> None:
     """In all modes, with the machine's GPUs or with four ranks without, nothing but a true reason leaves a rank out."""
-    if _has_no_pu(path):
-        with pytest.raises(TopologyFileError, match="has no PU"):
-            Topology.from_xml_file(path)
+    machine = _machine(path)
+    if machine is None:
         return
-    with Topology.from_xml_file(path) as topology:
-        machine = topology.machine()
     gpus = _gpus(machine)
     for mode in AffinityMode:
         plan = make_plan(machine, gpus, NumaOptions(mode), ranks=None if gpus else 4)
@@ -83,12 +86,9 @@ def _check(machine: Machine, mode: AffinityMode, binding: Binding) -> None:
 @every_file
 def test_any_pci_device_can_stand_in_for_a_gpu(path: Path) -> None:
     """Every PCI device of every file, whatever it is, has a node or an error that says how to tell it; no traceback."""
-    if _has_no_pu(path):
-        with pytest.raises(TopologyFileError):
-            Topology.from_xml_file(path)
+    machine = _machine(path)
+    if machine is None:
         return
-    with Topology.from_xml_file(path) as topology:
-        machine = topology.machine()
     gpus = tuple(Gpu(index, device.address) for index, device in enumerate(machine.pci_devices))
     if not gpus:
         assert machine.pci_devices == ()
@@ -104,12 +104,9 @@ def test_any_pci_device_can_stand_in_for_a_gpu(path: Path) -> None:
 @every_file
 def test_cut_to_one_cpu_ranks_are_placed_there_or_refused(path: Path) -> None:
     """With a single allowed CPU, a rank gets that CPU or an error, and with the nearest nodes allowed all get it."""
-    if _has_no_pu(path):
-        with pytest.raises(TopologyFileError):
-            Topology.from_xml_file(path)
+    machine = _machine(path)
+    if machine is None:
         return
-    with Topology.from_xml_file(path) as topology:
-        machine = topology.machine()
     owned = CpuSet(cpu for node in machine.cpu_nodes for cpu in node.cpuset & machine.allowed_cpuset)
     one = CpuSet([owned.last])
     gpus = _gpus(machine)
