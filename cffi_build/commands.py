@@ -47,7 +47,7 @@ class BuildExtWithHwloc(build_ext):
                 shutil.copy2(self._carried, target)
 
     def _package_folders(self) -> set[Path]:
-        folders = {Path(self.build_lib) / "hwnuma"}
+        folders = {Path(self.build_lib) / "hwnuma" / "hwloc"}
         if self.inplace or getattr(self, "editable_mode", False):
-            folders.add(Path("hwnuma"))
+            folders.add(Path("hwnuma", "hwloc"))
         return {folder for folder in folders if folder.is_dir()}

@@ -1,4 +1,4 @@
-"""The extension module hwnuma._hwloc, as cffi compiles it. `commands` adds the libhwloc that is found."""
+"""The extension module hwnuma.hwloc._hwloc, as cffi compiles it. `commands` adds the libhwloc that is found."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ _HERE = Path(__file__).resolve().parent
 
 ffibuilder = FFI()
 ffibuilder.cdef((_HERE / "declarations.h").read_text())
-ffibuilder.set_source("hwnuma._hwloc", '#include "shims.h"', include_dirs=[str(_HERE)])
+ffibuilder.set_source("hwnuma.hwloc._hwloc", '#include "shims.h"', include_dirs=[str(_HERE)])

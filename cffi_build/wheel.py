@@ -20,7 +20,7 @@ from cffi_build.carry import CARRIED_NAME
 from cffi_build.find_hwloc import takes_hwloc_from_package
 
 _PROJECT = Path(__file__).resolve().parents[1]
-_NEEDED = ("hwnuma/_hwloc.abi3.so", f"hwnuma/{CARRIED_NAME}", "/licenses/LICENSE", "/licenses/NOTICE")
+_NEEDED = ("hwnuma/hwloc/_hwloc.abi3.so", f"hwnuma/hwloc/{CARRIED_NAME}", "/licenses/LICENSE", "/licenses/NOTICE")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ raises a `HwnumaError`; `hwnuma.errors` lists them all.
 
 from typing import TYPE_CHECKING, Any
 
-from hwnuma.bitmap import CpuSet, NodeSet
+from hwnuma.devices.pci import TopologyGpus, gpus_at
 from hwnuma.errors import (
     BindingError,
     ClosedTopologyError,
@@ -25,10 +25,13 @@ from hwnuma.errors import (
     TopologyFileError,
     UnknownLocalityError,
 )
-from hwnuma.gpus import Gpu, GpuSource, TopologyGpus, gpus_at
-from hwnuma.launch import bind, bind_process, bound, plan
-from hwnuma.machine import Machine
-from hwnuma.options import (
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.bind import bind, bind_process, bound
+from hwnuma.launch.job import plan
+from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.gpu import Gpu, GpuSource
+from hwnuma.model.machine import Machine
+from hwnuma.model.options import (
     AffinityMode,
     DivideAmong,
     MemoryPolicy,
@@ -37,11 +40,10 @@ from hwnuma.options import (
     RankOrder,
     UnknownLocality,
 )
-from hwnuma.placement import Binding, Plan
-from hwnuma.topology import Topology
+from hwnuma.model.plan import Binding, Plan
 
 if TYPE_CHECKING:
-    from hwnuma.verification import Verification, verify
+    from hwnuma.processes.verification import Verification, verify
 
 __all__ = [
     "AffinityMode",
@@ -89,7 +91,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what looks at running processes when it is first asked for: a worker that binds itself does without."""
     if name in ("Verification", "verify"):
-        from hwnuma import verification  # only now, see above
+        from hwnuma.processes import verification  # only now, see above
 
         return getattr(verification, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

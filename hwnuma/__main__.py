@@ -2,6 +2,6 @@
 
 import sys
 
-from hwnuma.cli import main
+from hwnuma.cli.main import main
 
 sys.exit(main())

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from random import Random
 
-from hwnuma.bitmap import CpuSet, NodeSet, union
-from hwnuma.gpus import Gpu
-from hwnuma.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
+from hwnuma.model.bitmap import CpuSet, NodeSet, union
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
 
 _NVIDIA, _CONTROLLER_3D = 0x10DE, 0x0302
 

@@ -13,9 +13,9 @@ import pytest
 
 import hwnuma
 from hwnuma import Binding, BindingError, CpuSet, HwlocError, NodeSet, NumaOptions, Topology
-from hwnuma.binding import apply, bind_thread
-from hwnuma.omp import OmpVariables, omp_environment
-from hwnuma.outer_mask import explain, outer_binders
+from hwnuma.environment.omp import OmpVariables, omp_environment
+from hwnuma.environment.outer_mask import explain, outer_binders
+from hwnuma.processes.binding import apply, bind_thread
 from tests.processes import FIFTY_THREADS, answer_of, clean_environment, waiting
 from tests.require import require
 from tests.seccomp import can_deny
@@ -125,7 +125,7 @@ WHILE_BINDING = """
 import json, os, sys, threading
 import hwnuma
 from hwnuma import CpuSet, Topology, Binding
-from hwnuma.binding import apply
+from hwnuma.processes.binding import apply
 stop = threading.Event()
 to = CpuSet([max(os.sched_getaffinity(0))])
 def spawn():
@@ -229,10 +229,10 @@ def test_another_process_is_bound_with_its_threads() -> None:
     """All of its threads that nobody pinned; with all_threads all."""
     with waiting(sys.executable, "-c", FIFTY_WAITING, str(FIRST)) as process:
         binding = hwnuma.bind_process(process.pid, Binding(0, cpuset=LAST))
-        found = binding.verify(process.pid)
+        found = hwnuma.verify(binding, process.pid)
         assert (len(found.threads), len(found.drift), {drift.found for drift in found.drift}) == (51, 5, {FIRST})
         hwnuma.bind_process(process.pid, binding, all_threads=True)
-        assert binding.verify(process.pid, exact=True).ok
+        assert hwnuma.verify(binding, process.pid, exact=True).ok
     assert affinity() == BEFORE
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwnuma import CpuSet, NodeSet, OptionError
-from hwnuma._libhwloc import list_text, new_bitmap, parse_list, read_bitmap
+from hwnuma.hwloc.library import list_text, new_bitmap, parse_list, read_bitmap
 
 indexes = st.sets(st.integers(0, 4095), max_size=60)
 dense = st.builds(

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from hwnuma.errors import GpuNotFoundError
-from hwnuma.gpus import Gpu
+from hwnuma.hwloc.topology import Topology
 from hwnuma.integrations.devices import gpus_named, plan_devices
-from hwnuma.launch import plan
-from hwnuma.machine import Machine
-from hwnuma.options import AffinityMode, DivideAmong, NumaOptions
-from hwnuma.topology import Topology
+from hwnuma.launch.job import plan
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.machine import Machine
+from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions
 from tests.processes import answer_of
 from tests.require import require
 from tests.seccomp import can_deny
@@ -74,7 +74,7 @@ def test_dividing_among_its_own_gpus_can_be_asked_for(machine_of: Callable[[str]
 
 
 def _gpus(machine: Machine) -> tuple[Gpu, ...]:
-    from hwnuma.gpus import TopologyGpus
+    from hwnuma.devices.pci import TopologyGpus
 
     return TopologyGpus(machine).gpus()
 

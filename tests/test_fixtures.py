@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from fixtures import generate, sysfs
-from hwnuma.bitmap import CpuSet, NodeSet, union
-from hwnuma.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
+from hwnuma.model.bitmap import CpuSet, NodeSet, union
+from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
 
 if sys.version_info >= (3, 11):
     import tomllib

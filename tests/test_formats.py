@@ -1,4 +1,4 @@
-"""hwnuma.formats: a plan in other programs' words.
+"""hwnuma.report.formats: a plan in other programs' words.
 
 That those programs take them, tests/launchers/test_formats_real.py tries.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import pytest
 
-from hwnuma.cli import main
+from hwnuma.cli.main import main
 from hwnuma.errors import PlanError
-from hwnuma.formats import FORMATS, plan_as
-from hwnuma.gpus import Gpu
-from hwnuma.launch import plan
-from hwnuma.options import NumaOptions
-from hwnuma.placement import Plan
-from hwnuma.topology import Topology
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.job import plan
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.options import NumaOptions
+from hwnuma.model.plan import Plan
+from hwnuma.report.formats import FORMATS, plan_as
 
 # Two packages of two nodes of four cores with two threads: CPUs 0-7, 8-15, 16-23, 24-31.
 MACHINE = "pack:2 numa:2 core:4 pu:2"

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwnuma import CpuSet, GpuNotFoundError, Machine, NodeSet, OptionError, TopologyGpus, gpus_at
-from hwnuma.gpus import VENDORS, is_gpu, normalize_pci_address, pci_address_key
-from hwnuma.machine import PciDevice
+from hwnuma.devices.pci import VENDORS, is_gpu
+from hwnuma.model.gpu import normalize_pci_address, pci_address_key
+from hwnuma.model.machine import PciDevice
 
 
 @pytest.mark.parametrize(

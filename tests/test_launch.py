@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from hwnuma import CpuSet, Gpu, LocalRankError, Machine, NumaOptions, OptionError, TopologyGpus, plan
-from hwnuma.launch import Job, plan_rank
-from hwnuma.launchers import LocalRank
+from hwnuma.environment.local_rank import LocalRank
+from hwnuma.launch.job import Job, plan_rank
 
 TWO_CPUS = len(os.sched_getaffinity(0)) >= 2
 

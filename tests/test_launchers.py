@@ -1,11 +1,11 @@
-"""hwnuma.launchers: who this process is among the ranks of its machine, from launchers' variables."""
+"""hwnuma.environment.local_rank: who this process is among the ranks of its machine, from launchers' variables."""
 
 from __future__ import annotations
 
 import pytest
 
+from hwnuma.environment.local_rank import VARIABLES, LocalRank, local_rank_of, local_world_size
 from hwnuma.errors import LocalRankError
-from hwnuma.launchers import VARIABLES, LocalRank, local_rank_of, local_world_size
 
 # Each launcher's own environment for local rank 2 of 4, and the variable that is to be believed. Taken from the
 # launchers' documentation; the real Open MPI, MPICH and Slurm are asked in tests/launchers.

@@ -1,4 +1,4 @@
-"""hwnuma.locality and hwnuma.nccl: from a GPU's place in the topology, and other sources, to one node."""
+"""hwnuma.policy.locality and hwnuma.devices.nccl: from a GPU's place in the topology, and other sources, to one node."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from hwnuma import plan
-from hwnuma.bitmap import CpuSet, NodeSet
+from hwnuma.devices.nccl import read_nccl_topology
+from hwnuma.devices.pci import TopologyGpus
 from hwnuma.errors import NoAllowedCpusError, TopologyFileError, UnknownLocalityError
-from hwnuma.gpus import Gpu, TopologyGpus, normalize_pci_address
-from hwnuma.locality import Locality, locate
-from hwnuma.machine import Machine, NumaNode, PciDevice
-from hwnuma.nccl import read_nccl_topology
-from hwnuma.options import UnknownLocality
-from hwnuma.topology import Topology
+from hwnuma.hwloc.topology import Topology
+from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.gpu import Gpu, normalize_pci_address
+from hwnuma.model.machine import Machine, NumaNode, PciDevice
+from hwnuma.model.options import UnknownLocality
+from hwnuma.policy.locality import Locality, locate
 
 TOPOLOGIES = Path(__file__).parent.parent / "fixtures" / "topologies"
 # Other people's files, beside the repository.

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import hwnuma
-from hwnuma import Binding, BindingError, CpuSet, HwlocError, MemoryPolicy, NodeSet, Topology, procfs
-from hwnuma.binding import apply, nearly_full
-from hwnuma.mempolicy import restore_policy, save_policy
+from hwnuma import Binding, BindingError, CpuSet, HwlocError, MemoryPolicy, NodeSet, Topology
+from hwnuma.hwloc.mempolicy import restore_policy, save_policy
+from hwnuma.processes import procfs
+from hwnuma.processes.binding import apply, nearly_full
 from tests.processes import answer_of, clean_environment
 from tests.require import require
 from tests.seccomp import can_deny
@@ -46,7 +47,7 @@ def test_a_policy_is_set_and_put_back(policy: MemoryPolicy) -> None:
     with hwnuma.bound(Binding(0, cpuset=BEFORE, nodeset=NODE, memory=policy)) as binding:
         assert shown().startswith(WORDS[policy])
         assert binding.memory_error is None
-        assert binding.verify().ok
+        assert hwnuma.verify(binding).ok
     assert shown().startswith("default ")
 
 

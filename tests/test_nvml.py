@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from hwnuma.bitmap import CpuSet, NodeSet
+from hwnuma.devices.visible import visible_gpus
 from hwnuma.errors import GpuNotFoundError, NvmlError
-from hwnuma.gpus import Gpu, MigInstance
-from hwnuma.visible import visible_gpus
+from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.gpu import Gpu, MigInstance
 from tests import fake_nvml
 from tests.fake_nvml import FakeGpu, FakeMig, FakeNvml, calls
 from tests.require import require
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 CHILD = """
 import pickle, sys
 from hwnuma.errors import HwnumaError
-from hwnuma.nvml import NvmlGpus
+from hwnuma.devices.nvml import NvmlGpus
 try:
     answer = {expression}
 except HwnumaError as error:
@@ -324,7 +324,7 @@ def test_one_initialisation(tmp_path: Path) -> None:
 def test_import_costs_nothing(tmp_path: Path) -> None:
     """Importing hwnuma and making an NvmlGpus neither imports pynvml nor loads nor starts NVML."""
     script = (
-        "import sys, hwnuma, hwnuma.nvml, hwnuma.visible; hwnuma.nvml.NvmlGpus().name\n"
+        "import sys, hwnuma, hwnuma.devices.nvml, hwnuma.devices.visible; hwnuma.devices.nvml.NvmlGpus().name\n"
         "print(sorted({'pynvml', 'torch', 'cuda', 'ctypes'} & set(sys.modules)))\n"
         "print('nvidia' in open('/proc/self/maps').read())"
     )
@@ -344,7 +344,7 @@ def test_fork(tmp_path: Path) -> None:
     """A child that is forked after a call inherits nothing that hinders it: it can ask by itself."""
     script = """
 import os
-from hwnuma.nvml import NvmlGpus
+from hwnuma.devices.nvml import NvmlGpus
 before = NvmlGpus().gpus()
 child = os.fork()
 if not child:
@@ -391,7 +391,7 @@ def test_broken_description(tmp_path: Path) -> None:
     """A description with a mistake stops the process with its line, instead of testing something else."""
     environment = FakeNvml().env(tmp_path)
     Path(environment["HWNUMA_FAKE_NVML"]).write_text("gpu 0000:01:00.0\n  cpu 0-3\n")
-    script = "from hwnuma.nvml import NvmlGpus; NvmlGpus().gpus()"
+    script = "from hwnuma.devices.nvml import NvmlGpus; NvmlGpus().gpus()"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == -signal.SIGABRT

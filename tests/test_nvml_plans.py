@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hwnuma import AffinityMode, Gpu, Machine, Plan, Topology, TopologyGpus, plan
-from hwnuma.locality import locate
+from hwnuma.policy.locality import locate
 from tests import fake_nvml
 from tests.fake_nvml import FakeNvml
 from tests.require import require
@@ -23,7 +23,7 @@ NVIDIA = [path.stem for path in TOPOLOGIES if "[10de:" in path.read_text()]
 # NVML reads its description anew each time that it is started, so that one process can ask about all machines.
 ASK = """
 import os, pickle, sys
-from hwnuma.nvml import NvmlGpus
+from hwnuma.devices.nvml import NvmlGpus
 answers = {}
 for line in sys.stdin.read().splitlines():
     os.environ["HWNUMA_FAKE_NVML"] = line
@@ -94,7 +94,7 @@ LOST = """
 import pickle, sys
 from dataclasses import replace
 from hwnuma import Topology
-from hwnuma.discovery import find_gpus
+from hwnuma.devices.discovery import find_gpus
 with Topology.from_xml_file(sys.argv[1]) as topology:
     machine = replace(topology.machine(), is_this_system=True)
 found = find_gpus("auto", machine, {})

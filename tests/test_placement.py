@@ -11,7 +11,7 @@ import pytest
 
 import hwnuma
 from hwnuma import CpuSet, Machine, NoAllowedCpusError, NumaOptions, TopologyGpus
-from hwnuma.placement import Binding
+from hwnuma.model.plan import Binding
 
 
 @pytest.fixture

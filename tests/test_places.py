@@ -7,12 +7,12 @@ import os
 
 import pytest
 
-from hwnuma.binding import current_affinity
-from hwnuma.bitmap import CpuSet
 from hwnuma.errors import LocalRankError, OptionError, PlanError
+from hwnuma.hwloc.topology import Topology
 from hwnuma.integrations.places import Places
-from hwnuma.options import NumaOptions
-from hwnuma.topology import Topology
+from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.options import NumaOptions
+from hwnuma.processes.binding import current_affinity
 
 WITHOUT_GPUS = {"HWNUMA_GPUS": "none"}
 TOO_MANY = len(os.sched_getaffinity(0)) + 1

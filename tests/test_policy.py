@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 
-from hwnuma.bitmap import CpuSet, NodeSet, union
+from hwnuma.devices.pci import TopologyGpus
 from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, OptionError
-from hwnuma.gpus import Gpu, TopologyGpus
-from hwnuma.machine import Cache, Core, Distances, Machine, NumaNode, Package
-from hwnuma.options import AffinityMode, NumaOptions
-from hwnuma.placement import Plan
-from hwnuma.policy import cache_groups, make_plan, ranks_to_gpus
-from hwnuma.topology import Topology
+from hwnuma.hwloc.topology import Topology
+from hwnuma.model.bitmap import CpuSet, NodeSet, union
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package
+from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.plan import Plan
+from hwnuma.policy.modes import cache_groups
+from hwnuma.policy.planning import make_plan
+from hwnuma.policy.ranks import ranks_to_gpus
 
 TOPOLOGIES = Path(__file__).parent.parent / "fixtures" / "topologies"
 ALL_MODES = [mode.value for mode in AffinityMode]

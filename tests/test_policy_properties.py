@@ -14,13 +14,13 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hwnuma.bitmap import CpuSet, union
 from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, UnknownLocalityError
-from hwnuma.gpus import Gpu
-from hwnuma.machine import Machine, NumaNode
-from hwnuma.options import AffinityMode, NumaOptions
-from hwnuma.placement import Binding, Plan
-from hwnuma.policy import make_plan
+from hwnuma.model.bitmap import CpuSet, union
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.machine import Machine, NumaNode
+from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.plan import Binding, Plan
+from hwnuma.policy.planning import make_plan
 from tests.made_machines import Made, make
 
 _MACHINES = int(os.environ.get("HWNUMA_PROPERTY_MACHINES", "2600"))

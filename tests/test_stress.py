@@ -9,7 +9,7 @@ from tests.processes import answer_of
 LEAK = """
 import gc, json, os, sys, time
 from hwnuma import Binding, CpuSet, NodeSet, MemoryPolicy, Topology
-from hwnuma.binding import apply
+from hwnuma.processes.binding import apply
 def rss():
     gc.collect()
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -19,8 +19,8 @@ from hwnuma import (
     Topology,
     TopologyFileError,
 )
-from hwnuma._libhwloc import RUNNING_VERSION, check_version
-from hwnuma.topology_xml import normalized_xml
+from hwnuma.hwloc.library import RUNNING_VERSION, check_version
+from hwnuma.hwloc.xml import normalized_xml
 from tests.conftest import TOPOLOGIES, synthetic
 
 DGX = TOPOLOGIES / "dgx_a100_nps4.xml"

@@ -1,4 +1,4 @@
-"""`Binding.verify` and ``hwnuma verify``: real processes, moved away on purpose; a fake driver for those on GPUs."""
+"""`hwnuma.verify` and ``hwnuma verify``: real processes, moved away on purpose; a fake driver for those on GPUs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 import hwnuma
-from hwnuma import Binding, BindingError, CpuSet, NodeSet, OptionError, procfs
-from hwnuma.gpus import Gpu
-from hwnuma.machine import Machine
-from hwnuma.verification import Expected, audit_gpu_processes
+from hwnuma import Binding, BindingError, CpuSet, NodeSet, OptionError
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.machine import Machine
+from hwnuma.processes import procfs
+from hwnuma.processes.verification import Expected, audit_gpu_processes
 from tests.conftest import load_machine, synthetic
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
 from tests.processes import FIFTY_THREADS, clean_environment, waiting
@@ -61,9 +62,9 @@ def test_a_thread_moved_away_is_named_with_both_sets() -> None:
     """Thread, name, expected, found; one line each."""
     with waiting(*EXEC_LAST, *WAIT) as process:
         binding = Binding(0, cpuset=LAST)
-        assert binding.verify(process.pid).ok
+        assert hwnuma.verify(binding, process.pid).ok
         os.sched_setaffinity(process.pid, FIRST)
-        found = binding.verify(process.pid)
+        found = hwnuma.verify(binding, process.pid)
         (drift,) = found.drift
         assert (drift.tid, drift.name, drift.expected, drift.found) == (process.pid, "sh", LAST, FIRST)
         assert str(drift) == f"thread {process.pid} (sh) is on CPUs {FIRST}, expected {LAST}"
@@ -73,9 +74,9 @@ def test_a_thread_moved_away_is_named_with_both_sets() -> None:
 def test_a_narrower_thread_is_named_and_is_off_only_if_asked() -> None:
     """OpenMP pins threads within a binding, and that is fine."""
     with waiting(sys.executable, "-c", FIFTY_WAITING, str(LAST)) as process:
-        found = Binding(0, cpuset=BEFORE).verify(process.pid)
+        found = hwnuma.verify(Binding(0, cpuset=BEFORE), process.pid)
         assert (len(found.drift), found.outside, found.ok) == (5, (), True)
-        strict = Binding(0, cpuset=BEFORE).verify(process.pid, exact=True)
+        strict = hwnuma.verify(Binding(0, cpuset=BEFORE), process.pid, exact=True)
         assert strict.problems == (f"5 threads are pinned to some of CPUs {BEFORE}",)
 
 
@@ -83,7 +84,7 @@ def test_a_process_that_was_narrowed_as_a_whole_is_off() -> None:
     """An outer launcher's one core: inside, but none of the threads can use the rest."""
     with waiting(*WAIT) as process:
         os.sched_setaffinity(process.pid, FIRST)
-        found = Binding(0, cpuset=BEFORE).verify(process.pid)
+        found = hwnuma.verify(Binding(0, cpuset=BEFORE), process.pid)
         assert found.unreached_cpuset == BEFORE - FIRST
         assert not found.ok
 
@@ -110,7 +111,7 @@ def test_a_process_that_is_not_there() -> None:
 def test_a_binding_that_carries_an_error_cannot_be_verified() -> None:
     """Its own error comes out."""
     with pytest.raises(OptionError, match="so it is"):
-        Binding(0, error=OptionError("so it is")).verify()
+        hwnuma.verify(Binding(0, error=OptionError("so it is")))
 
 
 # ---- the command line ----------------------------------------------------------------------------------------

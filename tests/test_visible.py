@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from hwnuma.devices.pci import VENDORS
+from hwnuma.devices.visible import Visible, visible_gpus
 from hwnuma.errors import GpuNotFoundError, OptionError
-from hwnuma.gpus import VENDORS, Gpu
-from hwnuma.visible import Visible, visible_gpus
+from hwnuma.model.gpu import Gpu
 from tests.visible_devices import (
     BEGIN,
     CVD,

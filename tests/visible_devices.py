@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hwnuma.errors import GpuNotFoundError, HwnumaError
-from hwnuma.gpus import Gpu, MigInstance
+from hwnuma.model.gpu import Gpu, MigInstance
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "visible-devices.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"

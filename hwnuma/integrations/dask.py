@@ -19,14 +19,15 @@ from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
-from hwnuma.cli_options import EXEC_OPTIONS, job_of, read_environment
+from hwnuma.cli.options import EXEC_OPTIONS, job_of, read_environment
+from hwnuma.environment.local_rank import local_world_size
 from hwnuma.errors import LocalRankError
-from hwnuma.gpus import Gpu
 from hwnuma.integrations.devices import bind_to_devices
-from hwnuma.launch import Job, bind_job
-from hwnuma.launchers import local_world_size
-from hwnuma.options import AffinityMode, NumaOptions
-from hwnuma.placement import Binding
+from hwnuma.launch.bind import bind_job
+from hwnuma.launch.job import Job
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.plan import Binding
 
 
 class HwnumaPlugin(WorkerPlugin):
@@ -50,7 +51,7 @@ class HwnumaPlugin(WorkerPlugin):
         Args:
             options: NumaOptions (ours or torch's), an affinity mode, or its value.
             ranks: how many workers run on each machine. By default a worker is known by its GPU instead.
-            gpus: all GPUs of a machine: a specification (see `hwnuma.discovery.find_gpus`), or the GPUs.
+            gpus: all GPUs of a machine: a specification (see `hwnuma.devices.discovery.find_gpus`), or the GPUs.
             gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
         """
         self.options = NumaOptions.of(options)

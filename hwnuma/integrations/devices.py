@@ -12,16 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hwnuma.binding import current_affinity
-from hwnuma.bitmap import CpuSet
 from hwnuma.errors import GpuNotFoundError, HwnumaError
-from hwnuma.gpus import Gpu
-from hwnuma.launch import Job, bind_job, place_by
-from hwnuma.machine import Machine
-from hwnuma.options import AffinityMode, DivideAmong, NumaOptions
-from hwnuma.placement import Binding, Plan
-from hwnuma.policy import make_plan
-from hwnuma.topology import Topology
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.bind import bind_job
+from hwnuma.launch.job import Job
+from hwnuma.launch.place import place_by
+from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.machine import Machine
+from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions
+from hwnuma.model.plan import Binding, Plan
+from hwnuma.policy.planning import make_plan
+from hwnuma.processes.binding import current_affinity
 
 logger = logging.getLogger("hwnuma")
 
@@ -42,7 +44,7 @@ def bind_to_devices(
     Args:
         devices: the GPUs it drives: numbers as ``nvidia-smi`` has them, or UUIDs.
         options: NumaOptions (ours or torch's), an affinity mode, or its value.
-        gpus: all GPUs of the machine: a specification (see `hwnuma.discovery.find_gpus`), or the GPUs.
+        gpus: all GPUs of the machine: a specification (see `hwnuma.devices.discovery.find_gpus`), or the GPUs.
         gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
 
     Returns:

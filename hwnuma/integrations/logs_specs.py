@@ -18,8 +18,8 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest
 
 from hwnuma.integrations.places import Places
-from hwnuma.options import NumaOptions
-from hwnuma.report import plan_as_text
+from hwnuma.model.options import NumaOptions
+from hwnuma.report.text import plan_as_text
 
 logger = logging.getLogger("hwnuma")
 

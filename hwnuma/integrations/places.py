@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwnuma.binding import current_affinity
-from hwnuma.bitmap import CpuSet
-from hwnuma.cli_options import EXEC_OPTIONS, job_of, read_environment
+from hwnuma.cli.options import EXEC_OPTIONS, job_of, read_environment
+from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.errors import LocalRankError, PlanError
-from hwnuma.launch import plan_job
-from hwnuma.machine import Machine
-from hwnuma.omp import OmpVariables, omp_environment
-from hwnuma.options import MemoryPolicy, NumaOptions
-from hwnuma.placement import Plan
-from hwnuma.topology import Topology
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.job import plan_job
+from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.machine import Machine
+from hwnuma.model.options import MemoryPolicy, NumaOptions
+from hwnuma.model.plan import Plan
+from hwnuma.processes.binding import current_affinity
 
 logger = logging.getLogger("hwnuma")
 

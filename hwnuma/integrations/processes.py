@@ -26,13 +26,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from hwnuma.binding import current_affinity
 from hwnuma.errors import LocalRankError
-from hwnuma.gpus import Gpu
-from hwnuma.launch import Job, bind_job, plan_job
-from hwnuma.options import AffinityMode, NumaOptions
-from hwnuma.placement import Binding, Plan
-from hwnuma.topology import Topology
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.bind import bind_job
+from hwnuma.launch.job import Job, plan_job
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.plan import Binding, Plan
+from hwnuma.processes.binding import current_affinity
 
 _Result = TypeVar("_Result")
 
@@ -49,7 +50,7 @@ def plan_here(
     Args:
         options: NumaOptions (ours or torch's), an affinity mode, or its value.
         ranks: how many workers there will be; by default one a GPU.
-        gpus: which GPUs: a specification (see `hwnuma.discovery.find_gpus`), or the GPUs in rank order.
+        gpus: which GPUs: a specification (see `hwnuma.devices.discovery.find_gpus`), or the GPUs in rank order.
         gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
 
     Raises:

@@ -19,10 +19,10 @@ from typing import Any, Generic, TypeVar
 import ray
 
 from hwnuma.errors import GpuNotFoundError
-from hwnuma.gpus import Gpu
 from hwnuma.integrations.devices import bind_to_devices
-from hwnuma.options import AffinityMode, NumaOptions
-from hwnuma.placement import Binding
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.plan import Binding
 
 _Result = TypeVar("_Result")
 
@@ -40,7 +40,7 @@ def bind(
 
     Args:
         options: NumaOptions (ours or torch's), an affinity mode, or its value.
-        gpus: all GPUs of the machine: a specification (see `hwnuma.discovery.find_gpus`), or the GPUs.
+        gpus: all GPUs of the machine: a specification (see `hwnuma.devices.discovery.find_gpus`), or the GPUs.
         gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
 
     Raises:

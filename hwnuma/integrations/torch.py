@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hwnuma.cli_options import EXEC_OPTIONS, job_of, read_environment
-from hwnuma.gpus import Gpu
-from hwnuma.launch import bind, bind_job
-from hwnuma.omp import OmpVariables, omp_environment
-from hwnuma.options import NumaOptions
-from hwnuma.placement import Binding
-from hwnuma.topology import Topology
+from hwnuma.cli.options import EXEC_OPTIONS, job_of, read_environment
+from hwnuma.environment.omp import OmpVariables, omp_environment
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.bind import bind, bind_job
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.options import NumaOptions
+from hwnuma.model.plan import Binding
 
 
 def bind_and_call(function: Callable[..., Any], *arguments: object) -> Any:

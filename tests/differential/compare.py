@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hwnuma.bitmap import CpuSet
-from hwnuma.options import AffinityMode, NumaOptions, UnknownLocality
-from hwnuma.placement import Binding
-from hwnuma.policy import make_plan
+from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.options import AffinityMode, NumaOptions, UnknownLocality
+from hwnuma.model.plan import Binding
+from hwnuma.policy.planning import make_plan
 from tests.differential.machines import Compared
 
 if sys.version_info >= (3, 11):

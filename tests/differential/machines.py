@@ -9,10 +9,11 @@ from pathlib import Path
 
 from fixtures import facts
 from fixtures.sysfs import SysfsMachine
-from hwnuma.bitmap import CpuSet, NodeSet
-from hwnuma.gpus import Gpu, TopologyGpus, gpus_at
-from hwnuma.machine import Machine
-from hwnuma.topology import Topology
+from hwnuma.devices.pci import TopologyGpus, gpus_at
+from hwnuma.hwloc.topology import Topology
+from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.machine import Machine
 from tests.differential.xml_reader import NotAMachineError, read
 
 REPOSITORY = Path(__file__).resolve().parents[2]

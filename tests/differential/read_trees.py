@@ -13,7 +13,7 @@ import sys
 # Without "stop", libhwloc's x86 backend fills gaps with the caches of this machine.
 os.environ.update({"HWLOC_COMPONENTS": "linux,stop", "HWLOC_THISSYSTEM": "0"})
 
-from hwnuma.topology import Topology
+from hwnuma.hwloc.topology import Topology
 
 
 def main() -> None:

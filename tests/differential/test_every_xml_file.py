@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from hwnuma.bitmap import CpuSet
+from hwnuma.devices.pci import TopologyGpus
 from hwnuma.errors import GpuNotFoundError, NotEnoughCoresError, TopologyFileError, UnknownLocalityError
-from hwnuma.gpus import Gpu, TopologyGpus
-from hwnuma.machine import Machine
-from hwnuma.options import AffinityMode, NumaOptions
-from hwnuma.placement import Binding
-from hwnuma.policy import make_plan
-from hwnuma.topology import Topology
+from hwnuma.hwloc.topology import Topology
+from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.machine import Machine
+from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.plan import Binding
+from hwnuma.policy.planning import make_plan
 from tests.differential.machines import CORPUS_XML, FIXTURES
 
 _FILES = [*sorted(FIXTURES.glob("*.xml")), *sorted(CORPUS_XML.glob("*.xml"))]

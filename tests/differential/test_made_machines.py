@@ -19,13 +19,14 @@ from random import Random
 import pytest
 
 from fixtures import facts, sysfs
-from hwnuma.bitmap import union
+from hwnuma.devices.pci import TopologyGpus
 from hwnuma.errors import UnknownLocalityError
-from hwnuma.gpus import Gpu, TopologyGpus
-from hwnuma.machine import Machine, PciDevice
-from hwnuma.options import AffinityMode, NumaOptions
-from hwnuma.placement import Binding
-from hwnuma.policy import make_plan
+from hwnuma.model.bitmap import union
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.machine import Machine, PciDevice
+from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.plan import Binding
+from hwnuma.policy.planning import make_plan
 from tests.differential.compare import outcome, table
 from tests.differential.machines import REPOSITORY, Compared
 from tests.differential.torch_answers import ask_torch

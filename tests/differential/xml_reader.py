@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtures.sysfs import Cache, Core, Node, PciFunction, SysfsMachine
-from hwnuma.bitmap import CpuSet, NodeSet, union
+from hwnuma.model.bitmap import CpuSet, NodeSet, union
 
 _IO = frozenset({"Bridge", "PCIDev", "OSDev", "Misc"})
 _PACKAGE = frozenset({"Package", "Socket"})

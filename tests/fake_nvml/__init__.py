@@ -28,8 +28,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hwnuma.bitmap import CpuSet, NodeSet
-from hwnuma.gpus import Gpu
+from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.gpu import Gpu
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
 LIBRARY_NAME = "libnvidia-ml.so.1"

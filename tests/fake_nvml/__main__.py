@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hwnuma.bitmap import CpuSet
+from hwnuma.model.bitmap import CpuSet
 from tests.fake_nvml import FakeGpu, FakeNvml, build
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hwnuma import AffinityMode, CpuSet, Gpu, Machine, NumaOptions, Topology, plan
-from hwnuma.nvml import NvmlGpus
+from hwnuma.devices.nvml import NvmlGpus
 
 pytestmark = pytest.mark.skipif(
     not Path("/dev/nvidiactl").exists(), reason="this machine has no NVIDIA GPU: /dev/nvidiactl is not there"

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwnuma.launchers import VARIABLES
-from hwnuma.topology import Topology
+from hwnuma.environment.local_rank import VARIABLES
+from hwnuma.hwloc.topology import Topology
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
 from tests.require import require
 

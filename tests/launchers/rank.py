@@ -15,7 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
-from hwnuma.launchers import local_rank_of
+from hwnuma.environment.local_rank import local_rank_of
 
 LIMIT = 60.0  # seconds to wait for SIGTERM
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from hwnuma.bitmap import CpuSet
 from hwnuma.errors import LocalRankError
-from hwnuma.gpus import Gpu
+from hwnuma.hwloc.topology import Topology
 from hwnuma.integrations.processes import plan_here
-from hwnuma.topology import Topology
+from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.gpu import Gpu
 from tests.launchers.jobs import LIMIT, environment, planned, require_module, require_two_cores
 
 if importlib.util.find_spec("distributed"):

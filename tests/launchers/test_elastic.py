@@ -14,7 +14,7 @@ import pytest
 
 from hwnuma.errors import OptionError
 from hwnuma.integrations.torch import Bound
-from hwnuma.options import NumaOptions
+from hwnuma.model.options import NumaOptions
 from tests.launchers.jobs import LIMIT, environment, planned, require_module, require_two_cores
 
 JOB = Path(__file__).with_name("elastic_job.py")

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from hwnuma.bitmap import CpuSet
 from hwnuma.errors import LocalRankError, NotEnoughCoresError
 from hwnuma.integrations.processes import Bound, PlacePool, plan_here
-from hwnuma.options import AffinityMode, MemoryPolicy, NumaOptions
-from hwnuma.placement import Plan
+from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
+from hwnuma.model.plan import Plan
 from tests.launchers.jobs import LIMIT, environment, require_two_cores, started
 from tests.launchers.rank import allowed_cpus
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from hwnuma.bitmap import CpuSet
-from hwnuma.gpus import Gpu
+from hwnuma.hwloc.topology import Topology
 from hwnuma.integrations.processes import plan_here
-from hwnuma.options import AffinityMode, NumaOptions
-from hwnuma.topology import Topology
+from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.options import AffinityMode, NumaOptions
 from tests.launchers.jobs import LIMIT, require_module, require_two_cores
 from tests.launchers.rank import allowed_cpus
 

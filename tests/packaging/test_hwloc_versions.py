@@ -82,7 +82,7 @@ def test_system_hwloc_by_pkg_config(builder: Path, source: Path, hwloc_2_9: Path
         PKG_CONFIG_LIBDIR=tmp_path,
         CPATH=hwloc_2_9 / "include" / "x86_64-linux-gnu",  # which the compiler searches by itself in /usr
     )
-    call = "import hwnuma._libhwloc as l; print(l.version_text(l.RUNNING_VERSION))"
+    call = "import hwnuma.hwloc.library as l; print(l.version_text(l.RUNNING_VERSION))"
     answer = run([python, "-I", "-c", call], cwd=tmp_path, LD_LIBRARY_PATH=folder).stdout
     assert answer == "2.8\n"  # as hwloc 2.9 calls its API
 

@@ -29,7 +29,10 @@ def test_holds_libhwloc_and_both_licences(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
         notice = archive.read(next(name for name in names if name.endswith("licenses/NOTICE"))).decode()
-    assert [name for name in names if ".so" in name] == ["hwnuma/_hwloc.abi3.so", "hwnuma/libhwloc-hwnuma.so.15"]
+    assert [name for name in names if ".so" in name] == [
+        "hwnuma/hwloc/_hwloc.abi3.so",
+        "hwnuma/hwloc/libhwloc-hwnuma.so.15",
+    ]
     assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {"hwnuma"}
     assert "BSD-3-Clause" in notice
     assert "Inria" in notice
@@ -37,7 +40,9 @@ def test_holds_libhwloc_and_both_licences(wheel: Path) -> None:
 
 def test_asks_for_the_c_library_only(installed: Path, tmp_path: Path) -> None:
     """Neither file needs a library beside the C library and each other, with every symbol resolved at once."""
-    call = "import hwnuma._libhwloc; print(*{line.split()[-1] for line in open('/proc/self/maps') if '.so' in line})"
+    call = (
+        "import hwnuma.hwloc.library; print(*{line.split()[-1] for line in open('/proc/self/maps') if '.so' in line})"
+    )
     loaded = run([installed, "-I", "-c", call], cwd=tmp_path, LD_BIND_NOW=1).stdout.split()
     names = {re.sub(r"[-.].*", "", Path(library).name) for library in loaded if "python" not in library}
     assert not names & {"libpciaccess", "libudev", "libxml2", "libltdl"}
@@ -51,7 +56,7 @@ def test_other_libhwloc_in_the_process_is_not_called(
     """An older libhwloc that is loaded first, as Open MPI's may be, does not answer in the place of the carried one."""
     library = hwloc_2_4 / "lib" / "x86_64-linux-gnu" / "libhwloc.so.15"
     first = f"import ctypes; ctypes.CDLL({str(library)!r}, ctypes.RTLD_GLOBAL); " if how == "RTLD_GLOBAL" else ""
-    call = f"{first}import hwnuma._libhwloc as l; print(l.version_text(l.RUNNING_VERSION))"
+    call = f"{first}import hwnuma.hwloc.library as l; print(l.version_text(l.RUNNING_VERSION))"
     variables = {"LD_PRELOAD": library, "LD_LIBRARY_PATH": library.parent}
     environment = {name: value for name, value in variables.items() if name == how}
     assert run([installed, "-I", "-c", call], cwd=tmp_path, **environment).stdout == "2.11\n"

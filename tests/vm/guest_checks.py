@@ -142,7 +142,7 @@ def kernel(_gpus: Sequence[str]) -> Facts:
 
 def topology(_gpus: Sequence[str]) -> Facts:
     """Return what hwnuma's picture of this machine has, under the names that `kernel` has it."""
-    from hwnuma.topology import Topology
+    from hwnuma.hwloc.topology import Topology
 
     with Topology.from_this_system() as loaded:
         machine = loaded.machine()
@@ -327,7 +327,7 @@ def execute(gpus: Sequence[str]) -> list[dict[str, object]]:
 
 def _hwnuma(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run the command hwnuma in a fork of this process, where it is imported already: that takes a guest seconds."""
-    from hwnuma.cli import main
+    from hwnuma.cli.main import main
 
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         child = os.fork()
@@ -354,7 +354,7 @@ def _hwnuma(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 _MIGRATE = """
 import json, os, sys
 from hwnuma import Binding, CpuSet, NodeSet, Topology
-from hwnuma.binding import apply
+from hwnuma.processes.binding import apply
 from tests.vm.guest_checks import _nodes_of_private_pages
 first, last, node = CpuSet(sys.argv[1]), CpuSet(sys.argv[2]), NodeSet(sys.argv[3])
 assert os.sched_getaffinity(0) == set(first)

@@ -1,0 +1,172 @@
+"""The commands on processes that run already: ``hwnuma verify`` and ``hwnuma bind``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hwnuma.cli.options import EXEC_OPTIONS, GPU_OPTIONS, LATE_OPTIONS, PLAN_OPTIONS, Option, job_of, read
+from hwnuma.devices.discovery import state_nodes
+from hwnuma.devices.nccl import read_nccl_topology
+from hwnuma.errors import GpuNotFoundError, HwnumaError, OptionError
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.bind import bind_process
+from hwnuma.launch.job import Job
+from hwnuma.launch.place import place
+from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.options import AffinityMode, MemoryPolicy
+from hwnuma.model.plan import Binding
+from hwnuma.processes.binding import current_affinity
+from hwnuma.processes.procfs import affinity
+from hwnuma.processes.verification import Expected, Verification, audit_gpu_processes, environment_of, verify_process
+
+ALL_FINE, SOMETHING_OFF, NOTHING_VERIFIED = 0, 1, 2
+
+# Not --gpus: here it is a switch.
+VERIFY_OPTIONS: tuple[Option, ...] = (
+    Option("--cpus", CpuSet, "the CPUs where it should be (default: as recorded by hwnuma exec, or planned)", "LIST"),
+    Option("--nodes", NodeSet, "the NUMA nodes where its memory should be", "LIST", NodeSet()),
+    Option("--memory", MemoryPolicy, "the memory policy that it should have", "POLICY", MemoryPolicy.NONE),
+    Option(
+        "--mode",
+        AffinityMode,
+        "with --gpus: near is the GPU's node, or with socket its package",
+        "MODE",
+        AffinityMode.NODE,
+    ),
+    *(option for option in GPU_OPTIONS if option.flag != "--gpus"),
+)
+BIND_OPTIONS: tuple[Option, ...] = (*(option for option in EXEC_OPTIONS if option.flag != "--omp"), *LATE_OPTIONS)
+
+
+def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what no environment variable says."""
+    parser.add_argument("pids", metavar="PID", nargs="*", type=int, help="processes to verify, all their threads")
+    parser.add_argument("--gpus", action="store_true", dest="gpu_processes", help="every process that is on a GPU here")
+    parser.add_argument("--exact", action="store_true", help="threads pinned to some of the expected CPUs are off too")
+
+
+def add_bind_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what no environment variable says."""
+    parser.add_argument("pids", metavar="PID", nargs="+", type=int, help="processes to bind, all their threads")
+
+
+def verify_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Run ``hwnuma verify``."""
+    if bool(parsed.pids) == parsed.gpu_processes:
+        raise OptionError("say what to verify: PIDs, or --gpus for every process that is on a GPU here")
+    if parsed.gpu_processes:
+        return _verify_gpus(parsed, environment)
+    found = [_verify_or_say(parsed, pid, environment) for pid in parsed.pids]
+    verified = [each for each in found if each is not None]
+    _print_verifications(verified, parsed.format)
+    if not verified:
+        return NOTHING_VERIFIED
+    return ALL_FINE if len(verified) == len(found) and all(each.ok for each in verified) else SOMETHING_OFF
+
+
+def _print_verifications(verified: Sequence[Verification], form: str) -> None:
+    from hwnuma.report.verification import verification_as_text, verifications_as_data
+
+    if form == "json":
+        print(json.dumps(verifications_as_data(verified), indent=2))
+    elif verified:
+        print("\n".join(map(verification_as_text, verified)))
+
+
+def _verify_or_say(parsed: argparse.Namespace, pid: int, environment: Mapping[str, str]) -> Verification | None:
+    try:
+        return verify_process(pid, _expected(parsed, pid, environment), exact=parsed.exact)
+    except HwnumaError as error:
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        print(f"hwnuma verify: process {pid} cannot be verified: {text}", file=sys.stderr)
+        return None
+
+
+def _expected(parsed: argparse.Namespace, pid: int, environment: Mapping[str, str]) -> Expected:
+    """Where a process should be: as the command line says, as was recorded, or as it would be planned now."""
+    options = read([option for option in VERIFY_OPTIONS if getattr(parsed, option.name) is not None], parsed, {})
+    if "cpus" in options:
+        memory = options.get("memory", MemoryPolicy.NONE)
+        return Expected(options["cpus"], options.get("nodes", NodeSet()), memory, "--cpus")
+    its_own = environment_of(pid)
+    recorded = Expected.recorded(its_own)
+    if recorded is not None:
+        return recorded
+    stated = {
+        option.variable: environment[option.variable] for option in PLAN_OPTIONS if option.variable in environment
+    }
+    nobody = argparse.Namespace(**{option.name: None for option in PLAN_OPTIONS})
+    both = {**its_own, **stated}
+    try:
+        with Topology.from_this_system() as topology:
+            job = job_of(read(PLAN_OPTIONS, nobody, both), both)
+            planned = place(topology, replace(job, options=replace(job.options, keep_outer_mask=False)), None)
+    except HwnumaError as error:
+        raise OptionError(
+            f"nothing says where it should be: give --cpus LIST; hwnuma exec has recorded nothing, and planning "
+            f"fails: {error}"
+        ) from None
+    expected = Expected.of(planned)
+    return replace(expected, source=f"the plan for {planned.gpu or 'its rank'}, mode {job.options.affinity_mode}")
+
+
+def _verify_gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.devices.nvml import NvmlGpus
+    from hwnuma.report.verification import audits_as_data, audits_as_text
+
+    values = read(VERIFY_OPTIONS, parsed, environment)
+    nvml = NvmlGpus()
+    processes = nvml.processes()
+    gpus = state_nodes(nvml.gpus(), values["gpu_node"])
+    nccl_file = values["nccl_topo"] or environment.get("NCCL_TOPO_FILE", "")
+    with Topology.from_this_system() as topology:
+        machine = topology.machine()
+    audits = audit_gpu_processes(
+        machine,
+        processes,
+        gpus=gpus,
+        mode=values["mode"],
+        nccl_nodes=read_nccl_topology(nccl_file) if nccl_file else {},
+    )
+    if not audits and parsed.format != "json":
+        raise GpuNotFoundError(f"no process is on any of the {len(gpus)} GPUs, as far as NVML shows them here")
+    print(json.dumps(audits_as_data(audits), indent=2) if parsed.format == "json" else audits_as_text(audits))
+    verdicts = [audit.ok for audit in audits]
+    if not [verdict for verdict in verdicts if verdict is not None]:
+        return NOTHING_VERIFIED
+    return SOMETHING_OFF if False in verdicts else ALL_FINE
+
+
+def bind_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Run ``hwnuma bind``: each process is placed by its own environment, as `hwnuma exec` would have done in it."""
+    values = read(BIND_OPTIONS, parsed, environment)
+    for pid in parsed.pids:
+        if values["cpus"] is not None:
+            binding = Binding(0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"])
+        else:
+            binding = _planned(job_of(values, environment_of(pid)), pid, values["local_rank"])
+        bind_process(pid, binding, all_threads=values["all_threads"], migrate=values["migrate"])
+    return ALL_FINE
+
+
+def _planned(job: Job, pid: int, local_rank: int | None) -> Binding:
+    with Topology.from_this_system() as topology:
+        try:
+            inherited = affinity(pid)
+        except ProcessLookupError:
+            inherited = current_affinity(topology)
+        return place(topology, job, local_rank, inherited)
+
+
+__all__ = [
+    "BIND_OPTIONS",
+    "VERIFY_OPTIONS",
+    "add_bind_arguments",
+    "add_verify_arguments",
+    "bind_command",
+    "verify_command",
+]

@@ -1,0 +1,32 @@
+"""``hwnuma-python``: bind this process, then become the Python that hwnuma is installed for.
+
+For launchers that start an interpreter which can be chosen: ``PYTHON_EXEC=hwnuma-python torchrun train.py``. It has no
+options of its own, so that all arguments are Python's; the options of ``hwnuma exec`` come from ``HWNUMA_…`` variables.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from hwnuma.cli.main import NOT_EXECUTABLE
+from hwnuma.cli.main import main as hwnuma
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Bind, and become Python with these arguments.
+
+    Args:
+        arguments: Python's; by default those of this process.
+
+    Returns:
+        Only if that fails: the exit status that ``hwnuma exec`` has then. The reason is on standard error.
+    """
+    if not sys.executable:
+        print("hwnuma-python: this Python does not know its own path (sys.executable is empty)", file=sys.stderr)
+        return NOT_EXECUTABLE
+    return hwnuma(["exec", "--", sys.executable, *(sys.argv[1:] if arguments is None else arguments)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

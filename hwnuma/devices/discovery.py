@@ -1,0 +1,144 @@
+"""Find the GPUs that a specification names (``auto``, ``amd``, PCI addresses, …), and which of them are visible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hwnuma.devices.pci import VENDORS, TopologyGpus, gpus_at, is_gpu
+from hwnuma.devices.visible import visible_gpus
+from hwnuma.errors import GpuError, GpuNotFoundError, OptionError
+from hwnuma.model.gpu import Gpu, normalize_pci_address
+from hwnuma.model.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class FoundGpus:
+    """The GPUs of a machine.
+
+    Attributes:
+        visible: those that the job sees, in the order that its ranks drive them.
+        all: all of the machine, in index order.
+        source: who told: "nvml", "topology", "addresses" or "none".
+        warnings: what is doubtful about the order or the visible ones.
+    """
+
+    visible: tuple[Gpu, ...]
+    all: tuple[Gpu, ...]
+    source: str
+    warnings: tuple[str, ...] = ()
+
+
+def find_gpus(
+    specification: str,
+    machine: Machine,
+    environment: Mapping[str, str],
+    *,
+    gpu_nodes: Mapping[str, int] | None = None,
+    strict: bool = False,
+) -> FoundGpus:
+    """Find the GPUs that a specification names.
+
+    Args:
+        specification: ``auto`` (NVML, or else the topology's NVIDIA, AMD or Intel GPUs), ``nvml``, ``nvidia``, ``amd``,
+            ``intel``, ``none``, or PCI addresses in rank order with commas. NVML is asked only about this system.
+        machine: the machine that they are in.
+        environment: for ``CUDA_VISIBLE_DEVICES`` and its like. Not looked at where addresses are given.
+        gpu_nodes: NUMA nodes that somebody states, by PCI address or index.
+        strict: raise where the visible devices are ambiguous, instead of warning.
+
+    Raises:
+        OptionError: the specification makes no sense, or states a node for a GPU that is not there.
+        GpuError: no source works, or none has a GPU; the message says what each said.
+    """
+    name = specification.strip().lower()
+    if name == "none":
+        return FoundGpus((), (), "none")
+    if ":" in name:
+        addressed = state_nodes(gpus_at(machine, [part for part in name.split(",") if part.strip()]), gpu_nodes)
+        return FoundGpus(addressed, addressed, "addresses")
+    source, found, vendor, doubts = _all_gpus(name, machine)
+    everyone = state_nodes(found, gpu_nodes)
+    seen = visible_gpus(everyone, environment, vendor=vendor, strict=strict)
+    if not seen.gpus:
+        raise GpuNotFoundError(
+            f"{seen.variable}={seen.value} leaves none of the {len(everyone)} GPUs visible: unset it, or plan without "
+            "GPUs (--gpus none --ranks N)"
+        )
+    return FoundGpus(seen.gpus, everyone, source, (*doubts, *seen.warnings))
+
+
+def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str, tuple[str, ...]]:
+    """Ask the sources that a name stands for, in turn.
+
+    Returns:
+        Who answered, what, the vendor whose variables count, and warnings.
+    """
+    if name in VENDORS:
+        return "topology", TopologyGpus(machine, name).gpus(), name, ()
+    if name == "nvml" and not machine.is_this_system:
+        raise OptionError(
+            f"NVML tells of this system's GPUs, and not of those of {machine.source}: write nvidia or auto"
+        )
+    if name == "nvml" or (name == "auto" and machine.is_this_system):
+        try:
+            return "nvml", _nvml_gpus(), "nvidia", ()
+        except GpuError as error:
+            if name == "nvml":
+                raise
+            attempt = str(error)
+    elif name == "auto":
+        attempt = ""
+    else:
+        raise OptionError(
+            f"{name!r} names no GPUs: write auto, nvml, {', '.join(VENDORS)}, none, or PCI addresses such as "
+            "0000:07:00.0,0000:0f:00.0"
+        )
+    try:
+        found = TopologyGpus(machine).gpus()
+    except GpuNotFoundError as error:
+        raise GpuNotFoundError(f"NVML: {attempt}; then: {error}" if attempt else str(error)) from None
+    vendor = _vendor_of(machine, found[0])
+    # Without NVML, a lost GPU and MIG instances cannot be told; on an AMD or Intel machine it was not to be expected.
+    doubts = (f"the GPUs are those of the topology, since NVML does not work: {attempt}",) if vendor == "nvidia" else ()
+    return "topology", found, vendor, doubts if attempt else ()
+
+
+def _nvml_gpus() -> tuple[Gpu, ...]:
+    # Only now: pynvml costs 25 ms, and a machine without NVIDIA GPUs has no use for it.
+    from hwnuma.devices.nvml import NvmlGpus
+
+    found = NvmlGpus().gpus()
+    if not found:
+        raise GpuNotFoundError("NVML works and shows no GPU")
+    return found
+
+
+def _vendor_of(machine: Machine, gpu: Gpu) -> str:
+    device = machine.pci_device(gpu.pci_address or "")
+    return next((vendor for vendor in VENDORS if device is not None and is_gpu(device, vendor)), "nvidia")
+
+
+def state_nodes(gpus: Sequence[Gpu], gpu_nodes: Mapping[str, int] | None) -> tuple[Gpu, ...]:
+    """The GPUs, each with the NUMA node that somebody states for it.
+
+    Raises:
+        OptionError: a node is stated for a GPU that is not there.
+    """
+    stated: dict[str | int, int] = {}
+    for key, node in (gpu_nodes or {}).items():
+        stated[normalize_pci_address(key) if ":" in key else _index(key)] = node
+    unknown = stated.keys() - {gpu.index for gpu in gpus} - {gpu.pci_address for gpu in gpus}
+    if unknown:
+        there = ", ".join(f"{gpu.index} ({gpu.pci_address})" for gpu in gpus)
+        raise OptionError(f"a NUMA node is stated for GPU {min(map(str, unknown))}, but the GPUs are {there}")
+    return tuple(
+        replace(gpu, numa_node=stated.get(gpu.pci_address or "", stated.get(gpu.index, gpu.numa_node))) for gpu in gpus
+    )
+
+
+def _index(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(f"{text!r} is neither a GPU index nor a PCI address") from None

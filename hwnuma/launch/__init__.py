@@ -1,0 +1,1 @@
+"""The one call: a job, its place, binding, becoming the command."""

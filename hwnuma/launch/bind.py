@@ -1,0 +1,184 @@
+"""The one call of a launcher or a worker: local rank, GPU, plan, bind."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from hwnuma.errors import HwnumaError
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.job import Job
+from hwnuma.launch.place import nodes_of, place
+from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
+from hwnuma.model.plan import Binding
+from hwnuma.processes.binding import Applied, apply
+
+logger = logging.getLogger("hwnuma")
+
+
+def bind(
+    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+    *,
+    local_rank: int | None = None,
+    ranks: int | None = None,
+    gpus: str | Sequence[Gpu] = "auto",
+    gpu_nodes: Mapping[str, int] | None = None,
+    nccl_topology: str | None = None,
+) -> Binding:
+    """Bind this process, all its threads that nobody pinned, to the CPUs near its GPU.
+
+    Call it first thing in a worker: memory that was touched before stays where it is.
+
+    Args:
+        options: NumaOptions (ours or torch's), an affinity mode, or its value: "node", "socket", "exclusive",
+            "core-complex".
+        local_rank: this process's rank on its machine; by default from the launcher's environment.
+        ranks: how many ranks run on this machine; by default from the launcher's environment.
+        gpus: which GPUs: a specification (see `hwnuma.devices.discovery.find_gpus`), or the GPUs in rank order.
+        gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
+        nccl_topology: an NCCL topology file to learn nodes from; by default ``NCCL_TOPO_FILE``.
+
+    Returns:
+        What the process is bound to now. If binding failed and ``should_fall_back_if_binding_fails`` is set, a
+        Binding with an error, and the process is as it was.
+
+    Raises:
+        HwnumaError: the rank cannot be placed or bound; the process is as it was.
+    """
+    environment = dict(os.environ)
+    chosen = NumaOptions.of(options)
+    job = Job(
+        chosen,
+        gpus,
+        ranks,
+        gpu_nodes or {},
+        environment.get("NCCL_TOPO_FILE", "") if nccl_topology is None else nccl_topology,
+        environment,
+    )
+    return bind_job(job, local_rank)
+
+
+@contextmanager
+def bound(
+    to: Binding | CpuSet | NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+    *,
+    local_rank: int | None = None,
+    ranks: int | None = None,
+    gpus: str | Sequence[Gpu] = "auto",
+) -> Iterator[Binding]:
+    """Bind this process for the length of a with block, and then put every thread back where it was.
+
+    ::
+
+        with hwnuma.bound("node"):
+            engine = make_engine()      # its threads and its memory are near the GPU
+
+    At the end each thread that was moved gets its own former affinity, a thread that was started in the block gets that
+    of the thread that entered it, and one that somebody has pinned meanwhile stays. The memory policy goes back too.
+
+    Args:
+        to: a Binding of a plan, CPUs, or options as `bind` takes them.
+        local_rank: as for `bind`.
+        ranks: as for `bind`.
+        gpus: as for `bind`.
+
+    Yields:
+        What the process is bound to.
+
+    Raises:
+        HwnumaError: it cannot be placed or bound; the process is as it was.
+    """
+    if isinstance(to, CpuSet):
+        to = Binding(local_rank or 0, cpuset=to)
+    if isinstance(to, Binding):
+        job, given = Job(NumaOptions(AffinityMode.NODE, memory=to.memory)), to
+    else:
+        job, given = Job(NumaOptions.of(to), gpus, ranks, environment=dict(os.environ)), None
+    try:
+        applied = _place_and_apply(job, local_rank, given)
+    except HwnumaError as error:
+        if not job.options.should_fall_back_if_binding_fails:
+            raise
+        logger.warning("running unbound, as asked: %s", error)
+        yield Binding(local_rank or 0, error=error)
+        return
+    try:
+        yield applied.binding
+    finally:
+        with Topology.for_binding() as topology:
+            applied.undo(topology)
+
+
+def bind_job(
+    job: Job, local_rank: int | None = None, given: Binding | None = None, *, will_exec: bool = False
+) -> Binding:
+    """Bind this process as `bind` does, or to what a launcher planned.
+
+    Args:
+        job: what to plan, or how to bind.
+        local_rank: this process's rank; by default from the job's environment.
+        given: what to bind to, instead of planning.
+        will_exec: the process will exec a command at once, so what it has allocated itself does not matter.
+    """
+    try:
+        return _place_and_apply(job, local_rank, given, will_exec=will_exec).binding
+    except HwnumaError as error:
+        if not job.options.should_fall_back_if_binding_fails:
+            raise
+        logger.warning("running unbound, as asked: %s", error)
+        return Binding(local_rank or 0, error=error)
+
+
+def bind_process(pid: int, binding: Binding, *, all_threads: bool = False, migrate: bool = False) -> Binding:
+    """Bind another process, all its threads that nobody pinned.
+
+    Its memory policy cannot be set from outside (Linux); what it has allocated can be moved.
+
+    Args:
+        pid: the process, of the same user or anybody's for root.
+        binding: what to bind it to.
+        all_threads: move pinned threads too.
+        migrate: move what it has allocated to the binding's nodes.
+
+    Returns:
+        The binding, with `memory_error` if it names a memory policy.
+
+    Raises:
+        BindingError: the kernel refused: errno EPERM for another user's process, ESRCH if there is none; or the binding
+            has the memory policy bind. All is as it was.
+    """
+    with Topology.for_binding(binding.nodeset, binding.cpuset) as topology:
+        applied = apply(topology, binding, pid=pid, all_threads=all_threads, migrate=migrate)
+    return _logged(applied).binding
+
+
+def _place_and_apply(
+    job: Job, local_rank: int | None, given: Binding | None = None, *, will_exec: bool = False
+) -> Applied:
+    options = job.options
+    if given is not None and given.memory is not MemoryPolicy.NONE and not given.nodeset:
+        given = replace(given, nodeset=nodes_of(given.cpuset))
+    with (
+        Topology.from_this_system() if given is None else Topology.for_binding(given.nodeset, given.cpuset) as topology
+    ):
+        binding = place(topology, job, local_rank) if given is None else given
+        applied = apply(
+            topology,
+            binding,
+            all_threads=options.all_threads,
+            migrate=options.migrate and not will_exec,
+            look_at_pages=not will_exec,
+        )
+    return _logged(applied)
+
+
+def _logged(applied: Applied) -> Applied:
+    for warning in applied.warnings:
+        logger.warning("%s", warning)
+    return applied

@@ -1,0 +1,175 @@
+"""A job on this machine, and the plan of all its ranks, or of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from hwnuma.devices.discovery import FoundGpus, find_gpus
+from hwnuma.devices.nccl import read_nccl_topology
+from hwnuma.environment.local_rank import LocalRank, local_world_size
+from hwnuma.errors import LocalRankError
+from hwnuma.model.gpu import Gpu, GpuSource
+from hwnuma.model.machine import Machine
+from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions, RankOrder
+from hwnuma.model.plan import Binding, Plan
+from hwnuma.policy.planning import make_plan
+
+
+def plan(
+    machine: Machine,
+    gpus: Sequence[Gpu] | GpuSource,
+    options: NumaOptions | AffinityMode | str,
+    *,
+    ranks: int | None = None,
+    all_gpus: Sequence[Gpu] = (),
+    nccl_nodes: Mapping[str, int] | None = None,
+) -> Plan:
+    """Plan every rank of a machine, before the first one starts and without binding anything.
+
+    Args:
+        machine: from `Topology.machine`. Its allowed CPUs are given out; on this system narrow them to the
+            process's own affinity with ``machine.narrowed(os.sched_getaffinity(0))`` if it has one.
+        gpus: the GPUs in the order that the ranks drive them, or a source of them. Empty: ranks without GPUs.
+        options: NumaOptions, ours or torch's, or an affinity mode.
+        ranks: how many ranks the machine runs; by default one a GPU.
+        all_gpus: all GPUs of the machine, where `gpus` are only some and `divide_among` is "all".
+        nccl_nodes: NUMA node by PCI address, from `hwnuma.devices.nccl.read_nccl_topology`.
+
+    Returns:
+        The plan. A rank that cannot be placed carries its error in it.
+
+    Raises:
+        OptionError: the options or the number of ranks make no sense.
+        GpuError: the source of GPUs does not work.
+    """
+    listed = gpus if isinstance(gpus, Sequence) else gpus.gpus()
+    return make_plan(machine, listed, NumaOptions.of(options), ranks=ranks, all_gpus=all_gpus, nccl_nodes=nccl_nodes)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is known of a job on this machine, from arguments, the command line and the environment.
+
+    Attributes:
+        options: how to place ranks.
+        gpus: a specification for `hwnuma.devices.discovery.find_gpus`, or the GPUs themselves in rank order.
+        ranks: how many ranks the machine runs; None if nobody says.
+        gpu_nodes: NUMA nodes that somebody states, by PCI address or GPU index.
+        nccl_topology: an NCCL topology file to learn nodes from, or "".
+        environment: for the launcher's and the drivers' variables.
+    """
+
+    options: NumaOptions
+    gpus: str | Sequence[Gpu] = "auto"
+    ranks: int | None = None
+    gpu_nodes: Mapping[str, int] = field(default_factory=dict)
+    nccl_topology: str = ""
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def find_gpus(self, machine: Machine) -> FoundGpus:
+        """The job's GPUs.
+
+        Raises:
+            GpuError: there are none, or none can be found out.
+        """
+        if isinstance(self.gpus, str):
+            return find_gpus(self.gpus, machine, self.environment, gpu_nodes=self.gpu_nodes)
+        given = tuple(self.gpus)
+        return FoundGpus(given, given, "given")
+
+    def nccl_nodes(self) -> dict[str, int]:
+        """NUMA node by PCI address, from the NCCL topology file if there is one."""
+        return read_nccl_topology(self.nccl_topology) if self.nccl_topology else {}
+
+
+def plan_job(machine: Machine, job: Job, found: FoundGpus | None = None) -> Plan:
+    """Plan all ranks of a job on a machine, as a launcher sees it: all visible GPUs at once.
+
+    Args:
+        machine: with the CPUs that may be used as its allowed ones.
+        job: what to plan.
+        found: the job's GPUs, if they were looked for already.
+    """
+    found = found or job.find_gpus(machine)
+    ranks = job.ranks if job.ranks is not None or found.visible else local_world_size(job.environment)
+    made = make_plan(
+        machine, found.visible, job.options, ranks=0 if ranks is None and not found.visible else ranks,
+        all_gpus=found.all, nccl_nodes=job.nccl_nodes(),
+    )  # fmt: skip
+    return replace(made, warnings=(*found.warnings, *made.warnings))
+
+
+def plan_rank(
+    machine: Machine, job: Job, rank: LocalRank, found: FoundGpus | None = None
+) -> tuple[Binding, tuple[str, ...]]:
+    """Plan one rank from inside it: the same answer as in the plan of all, where this process sees all GPUs.
+
+    A process that sees only its own GPU (a CUDA_VISIBLE_DEVICES or a Slurm allocation for each rank) drives that one,
+    and a node is then divided among all of the machine's GPUs that can be known, unless `divide_among` says otherwise.
+
+    Args:
+        machine: with the CPUs that may be used as its allowed ones.
+        job: what to plan.
+        rank: this process's place.
+        found: the job's GPUs, if they were looked for already.
+
+    Returns:
+        The binding, which may carry an error, and warnings.
+    """
+    found = found or job.find_gpus(machine)
+    size = job.ranks if job.ranks is not None else rank.size
+    if found.visible and _sees_only_its_own(found, job.options, rank.rank, size):
+        binding, warnings = _plan_alone(machine, job, found, rank.rank, size)
+        return replace(binding, local_rank=rank.rank), (*rank.warnings, *warnings)
+    if not found.visible and size is None:
+        raise LocalRankError(
+            "without GPUs, the number of ranks on this machine has to be known: say --ranks N, or set LOCAL_WORLD_SIZE"
+        )
+    planned = plan_job(machine, replace(job, ranks=size), found)
+    if rank.rank >= len(planned):
+        raise LocalRankError(
+            f"local rank {rank.rank} has no GPU: {len(found.visible)} are visible, for {len(planned)} ranks; see "
+            "--ranks-per-gpu, or --gpus none for ranks without GPUs"
+        )
+    return planned[rank.rank], (*rank.warnings, *planned.warnings)
+
+
+def _sees_only_its_own(found: FoundGpus, options: NumaOptions, rank: int, size: int | None) -> bool:
+    """Whether the visible GPUs are this rank's alone: just as many as it drives, and too few for all ranks."""
+    ranks = max(rank + 1, size or 0)
+    return len(found.visible) == options.gpus_per_rank and len(found.visible) * options.ranks_per_gpu < ranks
+
+
+def _plan_alone(
+    machine: Machine, job: Job, found: FoundGpus, rank: int, size: int | None
+) -> tuple[Binding, tuple[str, ...]]:
+    """Plan the ranks of the visible GPUs, and give this rank its share of them."""
+    options = job.options
+    if options.divide_among is DivideAmong.AUTO:
+        options = replace(options, divide_among=DivideAmong.ALL)
+    planned = plan_job(machine, replace(job, options=options, ranks=options.ranks_per_gpu), found)
+    warnings = planned.warnings
+    if options.affinity_mode is AffinityMode.EXCLUSIVE and len(found.all) == len(found.visible) and (size or 2) > 1:
+        warnings += (
+            "this process can see no GPU but its own, so it cannot know which others share its node: exclusive shares "
+            "may overlap; plan in the launcher, or give every rank the whole list of GPUs",
+        )
+    return planned[_place_on_gpu(options, rank, size)], warnings
+
+
+def _place_on_gpu(options: NumaOptions, rank: int, size: int | None) -> int:
+    """Which of the ranks of its GPU a rank is, from 0, where it sees that GPU alone.
+
+    Raises:
+        LocalRankError: it depends on the number of ranks, which nobody says.
+    """
+    if options.ranks_per_gpu == 1 or options.rank_order is RankOrder.BLOCK:
+        return rank % options.ranks_per_gpu
+    if size is None:
+        raise LocalRankError(
+            "with the rank order round-robin and a single GPU in sight, the number of ranks on this machine has to be "
+            "known: say --ranks N, or set LOCAL_WORLD_SIZE"
+        )
+    return rank // -(-size // options.ranks_per_gpu)

@@ -1,0 +1,101 @@
+"""This process's own place in the plan, within the affinity that it was started with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from hwnuma.environment.local_rank import LocalRank, local_rank_of, local_world_size
+from hwnuma.errors import OptionError
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.job import Job, plan_rank
+from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.machine import Machine
+from hwnuma.model.plan import Binding
+from hwnuma.processes.binding import current_affinity
+
+logger = logging.getLogger("hwnuma")
+
+
+def place(topology: Topology, job: Job, local_rank: int | None, inherited: CpuSet | None = None) -> Binding:
+    """Plan this process's own place on this system, and log what somebody should know of it.
+
+    Args:
+        topology: this system's.
+        job: what to plan.
+        local_rank: the rank; by default from the job's environment.
+        inherited: the affinity to stay within, if the job says so; by default the calling thread's.
+
+    Raises:
+        HwnumaError: it cannot be placed.
+    """
+    rank = local_rank_of(job.environment) if local_rank is None else LocalRank(local_rank, job.ranks, "local_rank")
+    if rank.rank < 0:
+        raise OptionError(f"local rank {rank.rank} makes no sense: ranks count from 0")
+    if local_rank is not None and job.ranks is None:
+        rank = replace(rank, size=local_world_size(job.environment))
+    machine = topology.machine()
+    inherited = current_affinity(topology) if inherited is None else inherited
+    found = job.find_gpus(machine)  # once, however often it is planned with fewer CPUs: it may ask the driver
+
+    def planner(usable: Machine) -> tuple[Binding, tuple[str, ...]]:
+        return plan_rank(usable, job, rank, found)
+
+    return place_by(planner, f"local rank {rank.rank}", machine, inherited, job)
+
+
+def place_by(
+    planner: Callable[[Machine], tuple[Binding, tuple[str, ...]]],
+    who: str,
+    machine: Machine,
+    inherited: CpuSet,
+    job: Job,
+) -> Binding:
+    """Plan one process, within the affinity that it inherits if the job says so, and log what somebody should know.
+
+    Args:
+        planner: gives its binding and warnings, on a machine whose allowed CPUs are those that may be used.
+        who: what to call it.
+        machine: this system.
+        inherited: the affinity to stay within.
+        job: its options and environment.
+
+    Raises:
+        HwnumaError: it cannot be placed.
+    """
+    if not job.options.keep_outer_mask or machine.allowed_cpuset <= inherited:
+        binding, warnings = planner(machine)
+    else:
+        binding, warnings = _place_within(planner, who, machine, inherited, job)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return binding.check()
+
+
+def _place_within(
+    planner: Callable[[Machine], tuple[Binding, tuple[str, ...]]],
+    who: str,
+    machine: Machine,
+    inherited: CpuSet,
+    job: Job,
+) -> tuple[Binding, tuple[str, ...]]:
+    """Plan within the inherited affinity; where that costs CPUs, say how many, by whom, and the way out."""
+    from hwnuma.environment.outer_mask import explain  # only now: most processes are started with all CPUs
+
+    binding, warnings = planner(machine.narrowed(inherited))
+    without, _ = planner(machine)
+    if binding.error is not None and without.error is None:
+        hint = f"{binding.error}; without the inherited affinity it is CPUs {without.cpuset}: "
+        return replace(binding, error=type(binding.error)(hint + explain(inherited, job.environment))), warnings
+    if binding.error is None and len(binding.cpuset) < len(without.cpuset):
+        cut = f"{who} gets CPUs {binding.cpuset} instead of {without.cpuset}: {explain(inherited, job.environment)}"
+        return binding, (cut, *warnings)
+    return binding, warnings
+
+
+def nodes_of(cpuset: CpuSet) -> NodeSet:
+    """The NUMA nodes of these CPUs, on this system."""
+    with Topology.from_this_system() as topology:
+        nodes = topology.machine().cpu_nodes
+    return NodeSet(node.os_index for node in nodes if not node.cpuset.isdisjoint(cpuset))

@@ -1,0 +1,99 @@
+"""Gpu, what a source of GPUs is, and PCI addresses in one form."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from hwnuma.errors import OptionError
+from hwnuma.model.bitmap import CpuSet, NodeSet
+
+
+@dataclass(frozen=True, slots=True)
+class MigInstance:
+    """Which part of a GPU a MIG instance is.
+
+    Attributes:
+        parent_uuid: the ``GPU-…`` UUID of the whole GPU.
+        gpu_instance: the GPU instance's number on that GPU, where known.
+        compute_instance: the compute instance's number in that GPU instance, where known.
+    """
+
+    parent_uuid: str | None = None
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU, or one MIG instance of a GPU, as a rank uses it.
+
+    Attributes:
+        index: its number among all GPUs of its source; ranks drive GPUs in this order, and ties are
+            broken by it. Several GPUs can share one PCI address (MIG instances, MI300A partitions).
+        pci_address: normalised (`normalize_pci_address`), or None if it has none (a stand-in for planning).
+        uuid: ``GPU-…`` or ``MIG-…``, where the source knows it.
+        name: the model, where the source knows it.
+        numa_node: the OS index of the NUMA node that somebody states the GPU to be on. It is taken as
+            it is and precedes all other sources of locality.
+        cpu_affinity: the CPUs that the driver calls near; already filtered by the cgroup, maybe empty.
+            None if the source does not know.
+        memory_affinity: the NUMA nodes whose memory the driver calls near. None if the source does not know.
+        device_index: the number that ``nvidia-smi`` and an integer in CUDA_VISIBLE_DEVICES mean, where it is
+            not `index`: instances of one GPU share it, and a GPU that cannot be used still has one.
+        mig: which part of a GPU this is; None for a whole GPU.
+    """
+
+    index: int
+    pci_address: str | None = None
+    uuid: str | None = None
+    name: str | None = None
+    numa_node: int | None = None
+    cpu_affinity: CpuSet | None = None
+    memory_affinity: NodeSet | None = None
+    device_index: int | None = None
+    mig: MigInstance | None = None
+
+    def __str__(self) -> str:
+        return f"GPU {self.index}" + (f" ({self.pci_address})" if self.pci_address else "")
+
+
+class GpuSource(Protocol):
+    """Something that can tell which GPUs there are: NVML, a topology, a test."""
+
+    @property
+    def name(self) -> str:
+        """What the source is called in messages and in a plan."""
+        ...
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """All GPUs, in index order.
+
+        Raises:
+            GpuError: the source does not work here; the message says why.
+        """
+        ...
+
+
+_PCI_ADDRESS = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
+
+
+def normalize_pci_address(text: str) -> str:
+    """Write a PCI address as sysfs does: ``0000:07:00.0``.
+
+    ``nvidia-smi`` and NVML print eight digits of domain and upper case, ``lspci`` may print no domain.
+
+    Raises:
+        OptionError: the text is no PCI address.
+    """
+    match = _PCI_ADDRESS.fullmatch(text.strip())
+    if match is None:
+        raise OptionError(f"{text!r} is no PCI address: write domain:bus:device.function, such as 0000:07:00.0")
+    domain, bus, device, function = (int(part or "0", 16) for part in match.groups())
+    return f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}"
+
+
+def pci_address_key(address: str) -> tuple[int, ...]:
+    """Sort key of a normalised PCI address: by number, since domains have four to eight digits."""
+    return tuple(int(part, 16) for part in re.split("[:.]", address))

@@ -1,0 +1,136 @@
+"""Plan and Binding: what every rank of a machine gets, and why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from hwnuma.errors import BindingError, HwnumaError
+from hwnuma.model.bitmap import CpuSet, NodeSet, union
+from hwnuma.model.gpu import Gpu
+from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
+
+# What a command was bound to before it started, for whoever verifies it later.
+BOUND_CPUS, BOUND_NODES, BOUND_MEMORY = "HWNUMA_BOUND_CPUS", "HWNUMA_BOUND_NODES", "HWNUMA_BOUND_MEMORY"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What one rank gets, and why; or the error that says why it gets nothing.
+
+    Attributes:
+        local_rank: the rank's number on this machine.
+        gpus: the GPUs it drives, in order; empty for a rank without a GPU.
+        cpuset: the CPUs it gets, by OS index; empty if there is an error.
+        nodeset: the NUMA nodes of these CPUs, whose memory is near and may be used.
+        cores: how many cores it gets, at least one thread of each.
+        locality: where the knowledge of the GPU's place comes from (see `hwnuma.policy.locality`).
+        near_memory_nodes: nodes of memory alone near these CPUs (GPU memory, HBM, CXL). They are named here and
+            never taken by a memory policy.
+        memory: the memory policy to set.
+        error: why the rank cannot be placed, or None.
+        memory_error: why the memory policy could not be set though the CPUs are bound, or None.
+    """
+
+    local_rank: int
+    gpus: tuple[Gpu, ...] = ()
+    cpuset: CpuSet = field(default_factory=CpuSet)
+    nodeset: NodeSet = field(default_factory=NodeSet)
+    cores: int = 0
+    locality: str = ""
+    near_memory_nodes: NodeSet = field(default_factory=NodeSet)
+    memory: MemoryPolicy = MemoryPolicy.NONE
+    error: HwnumaError | None = None
+    memory_error: BindingError | None = None
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The rank's GPU, the first of several; None for a rank without one."""
+        return self.gpus[0] if self.gpus else None
+
+    def check(self) -> Binding:
+        """Return the binding itself, or raise the error that it carries.
+
+        Raises:
+            HwnumaError: the rank cannot be placed.
+        """
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def wrap(self, command: Sequence[str]) -> list[str]:
+        """Give the command line that binds itself to this and then becomes the command.
+
+        It goes through ``python -m hwnuma exec``: the process id stays, and CPUs and memory policy are set before
+        the command's own first instruction.
+
+        Raises:
+            HwnumaError: the rank cannot be placed.
+        """
+        self.check()
+        wrapped = [sys.executable, "-m", "hwnuma", "exec", "--cpus", str(self.cpuset)]
+        if self.memory is not MemoryPolicy.NONE:
+            wrapped += ["--memory", str(self.memory), "--nodes", str(self.nodeset)]
+        return [*wrapped, "--", *command]
+
+    def record(self) -> dict[str, str]:
+        """The environment variables in which a command is told what it was bound to; `hwnuma verify` reads them."""
+        memory = MemoryPolicy.NONE if self.memory_error else self.memory
+        return {
+            BOUND_CPUS: str(self.cpuset),
+            BOUND_NODES: str(self.nodeset),
+            BOUND_MEMORY: str(memory),
+        }
+
+
+@dataclass(frozen=True)
+class Plan(Sequence[Binding]):
+    """All ranks of one machine: ``plan[local_rank]`` is a Binding.
+
+    Attributes:
+        options: what was asked for.
+        source: which machine this is a plan for.
+        allowed_cpuset: the CPUs that could be given to ranks.
+        bindings: one a rank, in rank order. One that cannot be placed carries its error.
+        warnings: what somebody should know who reads the plan, a sentence each.
+    """
+
+    options: NumaOptions
+    source: str
+    allowed_cpuset: CpuSet
+    bindings: tuple[Binding, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def mode(self) -> AffinityMode:
+        """The affinity mode that was asked for."""
+        return self.options.affinity_mode
+
+    @property
+    def errors(self) -> tuple[HwnumaError, ...]:
+        """The errors of the ranks that cannot be placed."""
+        return tuple(binding.error for binding in self.bindings if binding.error is not None)
+
+    @property
+    def unused_cpuset(self) -> CpuSet:
+        """The allowed CPUs that no rank gets."""
+        return self.allowed_cpuset - union(binding.cpuset for binding in self.bindings)
+
+    @property
+    def is_disjoint(self) -> bool:
+        """Whether no CPU is given to two ranks."""
+        return sum(len(binding.cpuset) for binding in self.bindings) == len(self.allowed_cpuset - self.unused_cpuset)
+
+    def overlaps(self) -> Iterator[tuple[int, int, CpuSet]]:
+        """The pairs of ranks that share CPUs, as (rank, other rank, the CPUs)."""
+        for one, other in combinations(self.bindings, 2):
+            if not one.cpuset.isdisjoint(other.cpuset):
+                yield one.local_rank, other.local_rank, one.cpuset & other.cpuset
+
+    def __getitem__(self, local_rank: int) -> Binding:  # type: ignore[override]
+        return self.bindings[local_rank]
+
+    def __len__(self) -> int:
+        return len(self.bindings)

@@ -1,0 +1,1 @@
+"""The arithmetic, pure: from a machine and its GPUs to a plan."""

@@ -1,0 +1,1 @@
+"""What runs: bind threads and memory, read back where they are."""
