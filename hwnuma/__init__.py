@@ -2,47 +2,49 @@
 
 A worker calls `bind`. A launcher loads a `Topology`, takes its `machine()`, and calls `plan`. What cannot be done
 raises a `HwnumaError`; `hwnuma.errors` lists them all.
+
+Each name is imported when it is first asked for (PEP 562), so ``import hwnuma`` costs next to nothing.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-from hwnuma.devices.pci import TopologyGpus, gpus_at
-from hwnuma.errors import (
-    BindingError,
-    ClosedTopologyError,
-    GpuError,
-    GpuNotFoundError,
-    HwlocError,
-    HwlocVersionError,
-    HwnumaError,
-    LocalRankError,
-    NoAllowedCpusError,
-    NotEnoughCoresError,
-    NotThisSystemError,
-    NvmlError,
-    OptionError,
-    PlanError,
-    TopologyFileError,
-    UnknownLocalityError,
-)
-from hwnuma.hwloc.topology import Topology
-from hwnuma.launch.bind import bind, bind_process, bound
-from hwnuma.launch.job import plan
-from hwnuma.model.bitmap import CpuSet, NodeSet
-from hwnuma.model.gpu import Gpu, GpuSource
-from hwnuma.model.machine import Machine
-from hwnuma.model.options import (
-    AffinityMode,
-    DivideAmong,
-    MemoryPolicy,
-    NoAllowedCpus,
-    NumaOptions,
-    RankOrder,
-    UnknownLocality,
-)
-from hwnuma.model.plan import Binding, Plan
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hwnuma.devices.pci import TopologyGpus, gpus_at
+    from hwnuma.errors import (
+        BindingError,
+        ClosedTopologyError,
+        GpuError,
+        GpuNotFoundError,
+        HwlocError,
+        HwlocVersionError,
+        HwnumaError,
+        LocalRankError,
+        NoAllowedCpusError,
+        NotEnoughCoresError,
+        NotThisSystemError,
+        NvmlError,
+        OptionError,
+        PlanError,
+        TopologyFileError,
+        UnknownLocalityError,
+    )
+    from hwnuma.hwloc.topology import Topology
+    from hwnuma.launch.bind import bind, bind_process, bound
+    from hwnuma.launch.job import plan
+    from hwnuma.model.bitmap import CpuSet, NodeSet
+    from hwnuma.model.gpu import Gpu, GpuSource
+    from hwnuma.model.machine import Machine
+    from hwnuma.model.options import (
+        AffinityMode,
+        DivideAmong,
+        MemoryPolicy,
+        NoAllowedCpus,
+        NumaOptions,
+        RankOrder,
+        UnknownLocality,
+    )
+    from hwnuma.model.plan import Binding, Plan
     from hwnuma.processes.verification import Verification, verify
 
 __all__ = [
@@ -87,11 +89,33 @@ __all__ = [
     "verify",
 ]
 
+# Where the names live that are no errors; a test holds this against the imports above.
+_ROOMS = {
+    "devices.pci": ("TopologyGpus", "gpus_at"),
+    "hwloc.topology": ("Topology",),
+    "launch.bind": ("bind", "bind_process", "bound"),
+    "launch.job": ("plan",),
+    "model.bitmap": ("CpuSet", "NodeSet"),
+    "model.gpu": ("Gpu", "GpuSource"),
+    "model.machine": ("Machine",),
+    "model.options": (
+        "AffinityMode", "DivideAmong", "MemoryPolicy", "NoAllowedCpus", "NumaOptions", "RankOrder", "UnknownLocality",
+    ),
+    "model.plan": ("Binding", "Plan"),
+    "processes.verification": ("Verification", "verify"),
+}  # fmt: skip
 
-def __getattr__(name: str) -> Any:
-    """Import what looks at running processes when it is first asked for: a worker that binds itself does without."""
-    if name in ("Verification", "verify"):
-        from hwnuma.processes import verification  # only now, see above
 
-        return getattr(verification, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> object:
+    """Import a public name from the room that it lives in."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # only now: `import hwnuma` alone needs nothing
+
+    room = next((room for room, names in _ROOMS.items() if name in names), "errors")
+    globals()[name] = found = getattr(import_module(f"{__name__}.{room}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

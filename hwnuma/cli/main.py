@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +26,7 @@ from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.machine import Machine
 from hwnuma.model.options import NumaOptions
 from hwnuma.model.plan import Binding
+from hwnuma.model.value import replace
 from hwnuma.policy.locality import Locality, disagreements, locate
 from hwnuma.processes.binding import current_affinity
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hwnuma.environment.omp import OmpVariables
@@ -20,10 +19,10 @@ from hwnuma.model.options import (
     RankOrder,
     UnknownLocality,
 )
+from hwnuma.model.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Value):
     """One option: ``--local-rank`` on the command line, ``HWNUMA_LOCAL_RANK`` in the environment.
 
     Attributes:

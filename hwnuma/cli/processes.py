@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from hwnuma.cli.options import EXEC_OPTIONS, GPU_OPTIONS, LATE_OPTIONS, PLAN_OPTIONS, Option, job_of, read
 from hwnuma.devices.discovery import state_nodes
@@ -19,6 +18,7 @@ from hwnuma.launch.place import place
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import Binding
+from hwnuma.model.value import replace
 from hwnuma.processes.binding import current_affinity
 from hwnuma.processes.procfs import affinity
 from hwnuma.processes.verification import Expected, Verification, audit_gpu_processes, environment_of, verify_process

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from hwnuma.devices.pci import VENDORS, TopologyGpus, gpus_at, is_gpu
 from hwnuma.devices.visible import visible_gpus
 from hwnuma.errors import GpuError, GpuNotFoundError, OptionError
 from hwnuma.model.gpu import Gpu, normalize_pci_address
 from hwnuma.model.machine import Machine
+from hwnuma.model.value import Value, replace
 
 
-@dataclass(frozen=True, slots=True)
-class FoundGpus:
+class FoundGpus(Value):
     """The GPUs of a machine.
 
     Attributes:

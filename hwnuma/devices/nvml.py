@@ -13,12 +13,12 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hwnuma.errors import GpuNotFoundError, NvmlError, OptionError
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.gpu import Gpu, MigInstance, normalize_pci_address
+from hwnuma.model.value import Value, replace
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -82,8 +82,7 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-@dataclass(frozen=True, slots=True)
-class _Nvml:
+class _Nvml(Value):
     """pynvml with every failure as a _CallError that knows the call."""
 
     pynvml: Any
@@ -256,8 +255,7 @@ def _numbered(gpu: Gpu, index: int) -> Gpu:
     return replace(gpu, index=index, device_index=None if same else gpu.device_index)
 
 
-@dataclass(frozen=True, slots=True)
-class NvmlGpus:
+class NvmlGpus(Value):
     """The NVIDIA GPUs of this machine, from the driver.
 
     In NVML's order, which is that of ``nvidia-smi`` and of the PCI addresses. Of a GPU with MIG enabled,

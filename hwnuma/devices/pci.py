@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hwnuma.errors import GpuNotFoundError
 from hwnuma.model.gpu import Gpu, normalize_pci_address
 from hwnuma.model.machine import Machine, PciDevice
+from hwnuma.model.value import Value
 
 # Display controller classes (PCI Code and ID Assignment Specification, base class 03): 00 VGA compatible,
 # 02 3D controller, 80 other; and base class 12, processing accelerator (AMD MI300).
@@ -37,8 +37,7 @@ def _gpu_of(index: int, device: PciDevice) -> Gpu:
     return Gpu(index, device.address, name=device.name or None)
 
 
-@dataclass(frozen=True, slots=True)
-class TopologyGpus:
+class TopologyGpus(Value):
     """The GPUs among a topology's PCI devices, in order of PCI address (as NVML numbers them).
 
     Attributes:

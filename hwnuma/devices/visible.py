@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from hwnuma.devices.pci import VENDORS
 from hwnuma.errors import GpuNotFoundError, OptionError
 from hwnuma.model.gpu import Gpu, MigInstance
+from hwnuma.model.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Visible:
+class Visible(Value):
     """The GPUs that a process sees.
 
     Attributes:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from hwnuma.errors import LocalRankError
+from hwnuma.model.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class LauncherVariables:
+class LauncherVariables(Value):
     """The variables in which one launcher tells the local rank, and the number of ranks on this machine."""
 
     launcher: str
@@ -39,8 +38,7 @@ VARIABLES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LocalRank:
+class LocalRank(Value):
     """This process's place among the ranks of its machine.
 
     Attributes:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class OuterBinder:
+class OuterBinder(Value):
     """One that binds processes by itself: its name, a variable that shows it is there, and how to stop it."""
 
     name: str

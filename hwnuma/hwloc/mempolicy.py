@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 
 from hwnuma.hwloc.library import check, ffi, lib
 from hwnuma.model.bitmap import NodeSet
+from hwnuma.model.value import Value
 
 # Linux can be built for 1,024 nodes at most (NODES_SHIFT); get_mempolicy refuses a buffer that is too short for all.
 _WORDS = 32
 _BITS = _WORDS * 8 * int(ffi.sizeof("unsigned long"))
 
 
-@dataclass(frozen=True, slots=True)
-class SavedPolicy:
+class SavedPolicy(Value):
     """A thread's memory policy as set_mempolicy(2) takes it: mode with its flags, and nodes."""
 
     mode: int

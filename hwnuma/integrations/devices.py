@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hwnuma.errors import GpuNotFoundError, HwnumaError
@@ -22,6 +21,7 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
 from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions
 from hwnuma.model.plan import Binding, Plan
+from hwnuma.model.value import replace
 from hwnuma.policy.planning import make_plan
 from hwnuma.processes.binding import current_affinity
 

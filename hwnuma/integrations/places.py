@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from hwnuma.cli.options import EXEC_OPTIONS, job_of, read_environment
@@ -19,13 +18,13 @@ from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.machine import Machine
 from hwnuma.model.options import MemoryPolicy, NumaOptions
 from hwnuma.model.plan import Plan
+from hwnuma.model.value import Value, replace
 from hwnuma.processes.binding import current_affinity
 
 logger = logging.getLogger("hwnuma")
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(Value):
     """Every rank's place, as its launcher planned it.
 
     Attributes:

@@ -10,7 +10,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hwnuma.cli.options import EXEC_OPTIONS, job_of, read_environment
@@ -20,6 +19,7 @@ from hwnuma.launch.bind import bind, bind_job
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import NumaOptions
 from hwnuma.model.plan import Binding
+from hwnuma.model.value import replace
 
 
 def bind_and_call(function: Callable[..., Any], *arguments: object) -> Any:

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from hwnuma.errors import HwnumaError
@@ -17,6 +16,7 @@ from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
 from hwnuma.model.plan import Binding
+from hwnuma.model.value import replace
 from hwnuma.processes.binding import Applied, apply
 
 logger = logging.getLogger("hwnuma")

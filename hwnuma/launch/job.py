@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 from hwnuma.devices.discovery import FoundGpus, find_gpus
 from hwnuma.devices.nccl import read_nccl_topology
@@ -14,6 +13,7 @@ from hwnuma.model.gpu import Gpu, GpuSource
 from hwnuma.model.machine import Machine
 from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions, RankOrder
 from hwnuma.model.plan import Binding, Plan
+from hwnuma.model.value import Value, replace
 from hwnuma.policy.planning import make_plan
 
 
@@ -48,8 +48,7 @@ def plan(
     return make_plan(machine, listed, NumaOptions.of(options), ranks=ranks, all_gpus=all_gpus, nccl_nodes=nccl_nodes)
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Value):
     """What is known of a job on this machine, from arguments, the command line and the environment.
 
     Attributes:
@@ -64,9 +63,9 @@ class Job:
     options: NumaOptions
     gpus: str | Sequence[Gpu] = "auto"
     ranks: int | None = None
-    gpu_nodes: Mapping[str, int] = field(default_factory=dict)
+    gpu_nodes: Mapping[str, int] = {}
     nccl_topology: str = ""
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    environment: Mapping[str, str] = os.environ
 
     def find_gpus(self, machine: Machine) -> FoundGpus:
         """The job's GPUs.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from hwnuma.environment.local_rank import LocalRank, local_rank_of, local_world_size
 from hwnuma.errors import OptionError
@@ -13,6 +12,7 @@ from hwnuma.launch.job import Job, plan_rank
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.machine import Machine
 from hwnuma.model.plan import Binding
+from hwnuma.model.value import replace
 from hwnuma.processes.binding import current_affinity
 
 logger = logging.getLogger("hwnuma")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Protocol
 
 from hwnuma.errors import OptionError
 from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class MigInstance:
+class MigInstance(Value):
     """Which part of a GPU a MIG instance is.
 
     Attributes:
@@ -25,8 +24,7 @@ class MigInstance:
     compute_instance: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(Value):
     """One GPU, or one MIG instance of a GPU, as a rank uses it.
 
     Attributes:

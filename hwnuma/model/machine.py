@@ -7,22 +7,20 @@ copied from is gone. All indexes are OS indexes (the kernel's), all sizes are by
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.value import Value, replace
 
 
-@dataclass(frozen=True, slots=True)
-class Package:
+class Package(Value):
     """A processor package (socket)."""
 
     os_index: int
     cpuset: CpuSet
 
 
-@dataclass(frozen=True, slots=True)
-class NumaNode:
+class NumaNode(Value):
     """A NUMA node, with the CPUs that belong to it and the CPUs that are near it.
 
     Attributes:
@@ -41,24 +39,21 @@ class NumaNode:
     subtype: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
+class Cache(Value):
     """A data or unified cache and all the CPUs that share it."""
 
     level: int
     cpuset: CpuSet
 
 
-@dataclass(frozen=True, slots=True)
-class Core:
+class Core(Value):
     """A core with all its hardware threads, allowed or not (offline ones are left out)."""
 
     os_index: int
     cpuset: CpuSet
 
 
-@dataclass(frozen=True, slots=True)
-class PciDevice:
+class PciDevice(Value):
     """A PCI device and where it hangs in the topology.
 
     Attributes:
@@ -84,8 +79,7 @@ class PciDevice:
     is_near_root: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Distances:
+class Distances(Value):
     """The kernel's NUMA distances: ``values[i][j]`` is that from ``nodes[i]`` to ``nodes[j]`` (10 is local)."""
 
     nodes: tuple[int, ...] = ()
@@ -98,8 +92,7 @@ class Distances:
         return self.values[self.nodes.index(node)][self.nodes.index(other)]
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Value):
     """What planning needs to know of a machine.
 
     Attributes:
@@ -128,7 +121,7 @@ class Machine:
     last_level_caches: tuple[Cache, ...]
     cores: tuple[Core, ...]
     pci_devices: tuple[PciDevice, ...] = ()
-    distances: Distances = field(default_factory=Distances)
+    distances: Distances = Distances()
     cpu_kinds: tuple[CpuSet, ...] = ()
     isolated_cpuset: CpuSet = CpuSet()
     hwloc_version: str = ""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, fields
 from typing import Any
 
 from hwnuma.errors import OptionError
 from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.value import Value
 
 
 class _Choice(str, enum.Enum):
@@ -105,8 +105,7 @@ class RankOrder(_Choice):
     """Ranks go round the GPUs: 0 1 0 1."""
 
 
-@dataclass(frozen=True)
-class NumaOptions:
+class NumaOptions(Value):
     """How to place ranks. The first two fields are torch's (torch.numa.binding.NumaOptions), by name and meaning.
 
     Frozen, hashable and picklable. An affinity mode may be given as its value; so may the other choices.
@@ -183,8 +182,7 @@ class NumaOptions:
         if isinstance(given, str):  # AffinityMode and torch's are strings too
             return cls(AffinityMode(getattr(given, "value", given)))
         if hasattr(given, "affinity_mode"):
-            known = {field.name for field in fields(cls)}
-            values = {name: getattr(given, name) for name in known if hasattr(given, name)}
+            values = {name: getattr(given, name) for name in cls._fields if hasattr(given, name)}
             values["affinity_mode"] = getattr(given.affinity_mode, "value", given.affinity_mode)
             return cls(**values)
         raise OptionError(f"{given!r} is neither NumaOptions nor an affinity mode such as 'node'")

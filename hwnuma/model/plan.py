@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 
 from hwnuma.errors import BindingError, HwnumaError
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
+from hwnuma.model.value import Value
 
 # What a command was bound to before it started, for whoever verifies it later.
 BOUND_CPUS, BOUND_NODES, BOUND_MEMORY = "HWNUMA_BOUND_CPUS", "HWNUMA_BOUND_NODES", "HWNUMA_BOUND_MEMORY"
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(Value):
     """What one rank gets, and why; or the error that says why it gets nothing.
 
     Attributes:
@@ -36,11 +35,11 @@ class Binding:
 
     local_rank: int
     gpus: tuple[Gpu, ...] = ()
-    cpuset: CpuSet = field(default_factory=CpuSet)
-    nodeset: NodeSet = field(default_factory=NodeSet)
+    cpuset: CpuSet = CpuSet()
+    nodeset: NodeSet = NodeSet()
     cores: int = 0
     locality: str = ""
-    near_memory_nodes: NodeSet = field(default_factory=NodeSet)
+    near_memory_nodes: NodeSet = NodeSet()
     memory: MemoryPolicy = MemoryPolicy.NONE
     error: HwnumaError | None = None
     memory_error: BindingError | None = None
@@ -85,8 +84,7 @@ class Binding:
         }
 
 
-@dataclass(frozen=True)
-class Plan(Sequence[Binding]):
+class Plan(Value, Sequence[Binding]):
     """All ranks of one machine: ``plan[local_rank]`` is a Binding.
 
     Attributes:

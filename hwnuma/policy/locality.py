@@ -18,17 +18,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from hwnuma.errors import NoAllowedCpusError, PlanError, UnknownLocalityError
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine, NumaNode, PciDevice
 from hwnuma.model.options import UnknownLocality
+from hwnuma.model.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Locality:
+class Locality(Value):
     """The nodes that a GPU may be on, and which source said so; `nodes` is empty if there is an error."""
 
     nodes: tuple[NumaNode, ...] = ()

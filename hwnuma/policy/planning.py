@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, PlanError, UnknownLocalityError
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
@@ -18,6 +17,7 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Core, Machine, NumaNode
 from hwnuma.model.options import AffinityMode, DivideAmong, NoAllowedCpus, NumaOptions
 from hwnuma.model.plan import Binding, Plan
+from hwnuma.model.value import replace
 from hwnuma.policy.locality import Locality, disagreements, locate
 from hwnuma.policy.modes import SHARES, Share, package_cpus
 from hwnuma.policy.ranks import ranks_to_gpus, usable_cpus
@@ -63,7 +63,6 @@ def make_plan(
     return replace(plan, warnings=(*doubts, *_warnings(usable, plan)))
 
 
-@dataclass(slots=True)
 class _Claim:
     """One rank's wish for CPUs of the node that its GPU is on; rank -1 holds a share free for another job.
 
@@ -76,12 +75,13 @@ class _Claim:
         subject: what to call it in messages.
     """
 
-    rank: int
-    gpu: int
-    locality: Locality
-    cpuset: CpuSet = CpuSet()
-    error: PlanError | None = None
-    subject: str = ""
+    __slots__ = ("cpuset", "error", "gpu", "locality", "rank", "subject")
+
+    def __init__(
+        self, rank: int, gpu: int, locality: Locality, *, error: PlanError | None = None, subject: str = ""
+    ) -> None:
+        self.rank, self.gpu, self.locality = rank, gpu, locality
+        self.cpuset, self.error, self.subject = CpuSet(), error, subject
 
     @property
     def node(self) -> NumaNode:

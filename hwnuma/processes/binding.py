@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 
 from hwnuma.errors import BindingError, HwlocError
 from hwnuma.hwloc.mempolicy import SavedPolicy, migrate_pages, restore_policy, save_policy
@@ -19,6 +18,7 @@ from hwnuma.hwloc.topology import Topology
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.options import MemoryPolicy
 from hwnuma.model.plan import Binding
+from hwnuma.model.value import replace
 from hwnuma.processes import procfs
 
 logger = logging.getLogger("hwnuma")
@@ -30,7 +30,6 @@ _NEARLY_FULL = 0.10
 _MOST_PASSES, _QUIET_PASSES = 1000, 3
 
 
-@dataclass
 class Applied:
     """What `apply` did, enough of it to undo it.
 
@@ -44,15 +43,15 @@ class Applied:
         warnings: what somebody should know, a sentence each.
     """
 
-    binding: Binding
-    pid: int
-    moved: dict[int, CpuSet] = field(default_factory=dict)
-    kept: dict[int, CpuSet] = field(default_factory=dict)
-    pages_before: procfs.Pages | None = None
-    pages_after: procfs.Pages | None = None
-    warnings: tuple[str, ...] = ()
-    _there_already: set[int] = field(default_factory=set, repr=False)
-    _policy: tuple[int, SavedPolicy] | None = field(default=None, repr=False)
+    def __init__(self, binding: Binding, pid: int) -> None:
+        self.binding, self.pid = binding, pid
+        self.moved: dict[int, CpuSet] = {}
+        self.kept: dict[int, CpuSet] = {}
+        self.pages_before: procfs.Pages | None = None
+        self.pages_after: procfs.Pages | None = None
+        self.warnings: tuple[str, ...] = ()
+        self._there_already: set[int] = set()
+        self._policy: tuple[int, SavedPolicy] | None = None
 
     @property
     def memory_error(self) -> BindingError | None:

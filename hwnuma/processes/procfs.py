@@ -6,11 +6,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.options import MemoryPolicy
+from hwnuma.model.value import Value
 
 _PROC = Path("/proc")
 _NODES = Path("/sys/devices/system/node")
@@ -32,8 +32,7 @@ _POLICIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadPolicy:
+class ThreadPolicy(Value):
     """A thread's memory policy as numa_maps shows it; no nodes with the default."""
 
     policy: MemoryPolicy
@@ -43,8 +42,7 @@ class ThreadPolicy:
         return f"{self.policy}:{self.nodeset}" if self.nodeset else str(self.policy)
 
 
-@dataclass(frozen=True)
-class Pages:
+class Pages(Value):
     """Where a process's memory is, in bytes by NUMA node.
 
     Attributes:
@@ -53,8 +51,8 @@ class Pages:
             because of another process.
     """
 
-    own: Mapping[int, int] = field(default_factory=dict)
-    shared: Mapping[int, int] = field(default_factory=dict)
+    own: Mapping[int, int] = {}
+    shared: Mapping[int, int] = {}
 
     def own_outside(self, nodeset: NodeSet) -> int:
         """How many bytes of private memory are on other nodes than these."""
@@ -167,8 +165,7 @@ def online_nodes() -> NodeSet:
         return NodeSet([0])
 
 
-@dataclass(frozen=True, slots=True)
-class NodeMemory:
+class NodeMemory(Value):
     """A NUMA node's memory in bytes: all, what is free, and what holds file pages that can be dropped."""
 
     node: int

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from hwnuma.errors import BindingError, OptionError, PlanError
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
@@ -18,13 +17,13 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
 from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import BOUND_CPUS, BOUND_MEMORY, BOUND_NODES, Binding
+from hwnuma.model.value import Value
 from hwnuma.policy.locality import locate
 from hwnuma.processes import procfs
 from hwnuma.processes.procfs import Pages, ThreadPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Value):
     """Where a process should be.
 
     Attributes:
@@ -63,8 +62,7 @@ class Expected:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadState:
+class ThreadState(Value):
     """A thread as it was found; `policy` is None where the kernel does not tell."""
 
     tid: int
@@ -73,8 +71,7 @@ class ThreadState:
     policy: ThreadPolicy | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(Value):
     """A thread that is not just where it should be."""
 
     tid: int
@@ -92,8 +89,7 @@ class Drift:
         return f"thread {self.tid} ({self.name}) is on CPUs {self.found}, {how} {self.expected}"
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryDrift:
+class MemoryDrift(Value):
     """A thread with another memory policy than expected."""
 
     tid: int
@@ -102,8 +98,7 @@ class MemoryDrift:
     found: str
 
 
-@dataclass(frozen=True)
-class Verification:
+class Verification(Value):
     """What was found of one process.
 
     Attributes:
@@ -290,8 +285,7 @@ def _not_readable(pid: int, what: str, error: OSError) -> str:
 # ---- processes on GPUs ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class GpuAudit:
+class GpuAudit(Value):
     """One process that is on GPUs, against where these are: with `verification`, or with `error`.
 
     Attributes:
