@@ -20,7 +20,15 @@
     └── BindingError (OSError)                      the kernel refused a binding, or did another one
 
 Each carries one sentence that says what was tried, what was found and what to do. All are picklable.
+
+What is wrong and stops nothing is a warning (`warn`) of the logger ``hwnuma``.
 """
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
 
 
 class HwnumaError(Exception):
@@ -85,3 +93,44 @@ class LocalRankError(HwnumaError, LookupError):
 
 class BindingError(HwnumaError, OSError):
     """The kernel refused a binding, or reading back showed another one than was asked for."""
+
+
+# ---- messages ------------------------------------------------------------------------------------------------
+
+# How the command line shows messages: the beginning of each line, and whether details are shown. None in a program
+# that only imports hwnuma, which sets up logging as it likes.
+_shown: tuple[str, bool] | None = None
+
+
+def show_messages(beginning: str, *, details: bool = False) -> None:
+    """Let messages appear on standard error, as a command line wants them.
+
+    Args:
+        beginning: of each line.
+        details: show those of `inform` too.
+    """
+    global _shown  # noqa: PLW0603 -- as logging's own set-up, it is the process's
+    _shown = beginning, details
+
+
+def _logger() -> logging.Logger:
+    """Hwnuma's logger. logging is imported when there is something to say: it costs more than Python's own start."""
+    import logging
+
+    if _shown is not None:
+        beginning, details = _shown
+        logging.basicConfig(format=f"{beginning}%(message)s", level=logging.INFO if details else logging.WARNING)
+    return logging.getLogger("hwnuma")
+
+
+def warn(sentence: str) -> None:
+    """Log a warning."""
+    _logger().warning("%s", sentence)
+
+
+def inform(sentence: str) -> None:
+    """Log a detail, if somebody listens: who has not imported logging has not asked for details."""
+    import sys
+
+    if (_shown is not None and _shown[1]) or "logging" in sys.modules:
+        _logger().info("%s", sentence)

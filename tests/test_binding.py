@@ -245,11 +245,11 @@ def test_a_process_that_is_not_there_is_named() -> None:
 
 AS_NOBODY = """
 import json, os, sys
-import hwnuma
+from hwnuma import Binding, BindingError, CpuSet, bind_process  # while this Python's files may be read
 os.setuid(65534)
 try:
-    hwnuma.bind_process(int(sys.argv[1]), hwnuma.Binding(0, cpuset=hwnuma.CpuSet(sys.argv[2])))
-except hwnuma.BindingError as error:
+    bind_process(int(sys.argv[1]), Binding(0, cpuset=CpuSet(sys.argv[2])))
+except BindingError as error:
     print(json.dumps([error.errno, error.strerror]))
 """
 

@@ -7,38 +7,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
-from hwnuma.cli.options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS, Option, add_options, job_of, read, split_command
+from hwnuma.cli.exit_status import DONE, NOTHING_PLANNED, RANK_NOT_PLACED, fail, status_of
+from hwnuma.cli.options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS, check_variables, meant
+from hwnuma.cli.parsing import Parser, add_options, format_option
 from hwnuma.devices.discovery import FoundGpus
-from hwnuma.environment.omp import OmpVariables, omp_environment
-from hwnuma.errors import BindingError, GpuError, HwnumaError, OptionError, PlanError
+from hwnuma.devices.visible import VISIBLE_DEVICES
+from hwnuma.errors import GpuError, HwnumaError, OptionError, show_messages, warn
 from hwnuma.hwloc.topology import Topology
-from hwnuma.launch.bind import bind_job
-from hwnuma.launch.execute import become, resolve_command
 from hwnuma.launch.job import Job, plan_job
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.machine import Machine
-from hwnuma.model.options import NumaOptions
-from hwnuma.model.plan import Binding
-from hwnuma.model.value import replace
+from hwnuma.model.option_table import PREFIX
+from hwnuma.model.value import Value, replace
 from hwnuma.policy.locality import Locality, disagreements, locate
 from hwnuma.processes.binding import current_affinity
-
-# What the exit status says, as in the contract of ``hwnuma plan``; and a shell's two for a command that it cannot run.
-DONE, RANK_NOT_PLACED, NOTHING_PLANNED, NOT_EXECUTABLE, NOT_FOUND = 0, 1, 2, 126, 127
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise OptionError(f"{message} (see {self.prog} --help)")
 
 
 def _topology_options(parser: argparse.ArgumentParser) -> None:
@@ -48,99 +35,110 @@ def _topology_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allowed-cpus", metavar="LIST", help="plan as if only these CPUs were allowed")
 
 
-def _format_option(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
-    parser.add_argument("--format", choices=formats, default=formats[0], help=f"default: {formats[0]}")
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    from hwnuma.report.formats import FORMATS  # only for this command
+
+    add_options(parser, PLAN_OPTIONS)
+    _topology_options(parser)
+    format_option(parser, ("table", "json", *FORMATS))
 
 
-def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
-    parser = _Parser(
+def _exec_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "hwnuma exec [options] [--] COMMAND…"
+    add_options(parser, EXEC_OPTIONS)
+
+
+def _show_arguments(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, GPU_OPTIONS)
+    _topology_options(parser)
+
+
+def _gpus_arguments(parser: argparse.ArgumentParser) -> None:
+    _show_arguments(parser)
+    format_option(parser, ("table", "json"))
+
+
+def _capture_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE.xml", help="where to; - for standard output")
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    from hwnuma.cli import processes  # only for this command
+
+    processes.add_verify_arguments(parser)
+
+
+def _bind_arguments(parser: argparse.ArgumentParser) -> None:
+    from hwnuma.cli import processes  # only for this command
+
+    processes.add_bind_arguments(parser)
+
+
+def _parser(name: str) -> tuple[Parser, list[str]]:
+    """The parser, with the options of the command that is to be parsed: the others' would cost time for nothing.
+
+    Returns:
+        The parser, and the flags of that command.
+    """
+    parser = Parser(
         prog="hwnuma",
         allow_abbrev=False,
         description="Put every worker process on the CPUs and memory next to its GPU.",
     )
     parser.add_argument("--version", action="store_true", help="print the versions of hwnuma and libhwloc")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-
-    def command(name: str, about: str, options: Sequence[Option] = ()) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=about, description=f"{about}.", allow_abbrev=False)
-        add_options(made, options)
-        return made
-
-    plan = command("plan", "Show which rank gets which CPUs, and why", PLAN_OPTIONS)
-    _topology_options(plan)
-    if words[:1] == ["plan"]:
-        from hwnuma.report.formats import FORMATS  # exec, which runs once a worker, does without
-
-        _format_option(plan, ("table", "json", *FORMATS))
-    execute = command(
-        "exec", "Bind this process, then become the command: hwnuma exec [options] [--] COMMAND…", EXEC_OPTIONS
-    )
-    execute.usage = "hwnuma exec [options] [--] COMMAND…"
-    show = command("show", "Draw the machine with its GPUs", GPU_OPTIONS)
-    _topology_options(show)
-    gpus = command("gpus", "List the GPUs, and where the knowledge of each one's place comes from", GPU_OPTIONS)
-    _topology_options(gpus)
-    _format_option(gpus, ("table", "json"))
-    capture = command("capture", "Save this machine, GPUs included, to plan and test on elsewhere")
-    capture.add_argument("file", metavar="FILE.xml", help="where to; - for standard output")
-    verify = command("verify", "Read back whether running processes, all their threads, are where they should be")
-    bind = command("bind", "Bind processes that run already, all their threads")
-    if words[:1] in (["verify"], ["bind"]):
-        from hwnuma.cli import (
-            processes as cli_processes,
-        )  # only for these two: exec, which runs once a worker, does without
-
-        add_options(verify, cli_processes.VERIFY_OPTIONS)
-        cli_processes.add_verify_arguments(verify)
-        _format_option(verify, ("table", "json"))
-        add_options(bind, cli_processes.BIND_OPTIONS)
-        cli_processes.add_bind_arguments(bind)
-    return parser
+    flags: list[str] = []
+    for each, command in COMMANDS.items():
+        made = commands.add_parser(each, help=command.about, description=f"{command.about}.", allow_abbrev=False)
+        if each == name:
+            command.arguments(made)
+            flags = list(made._option_string_actions)
+    return parser, flags
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    name = next((word for word in words if not word.startswith("-")), "")
+    if name not in COMMANDS and words[:1] == [name]:
+        raise OptionError(
+            f"invalid choice: there is no command {name!r}{meant(name, COMMANDS)} (choose from {', '.join(COMMANDS)})"
+        )
+    parser, flags = _parser(name)
+    parsed, unknown = parser.parse_known_args(words)
+    if unknown:
+        help_of = f"see {parser.prog} {name} --help"
+        raise OptionError(f"unrecognized arguments: {' '.join(unknown)}{meant(unknown[0], flags)} ({help_of})")
+    return parsed
+
+
+def main(words: Sequence[str]) -> int:
     """Run the command line.
 
     Args:
-        arguments: without the program's name; by default those of this process.
+        words: its arguments, without the program's name.
 
     Returns:
-        The exit status: 0 when all is done, 1 when some rank is not placed, 2 when nothing could be planned; `exec`
-        returns 126 or 127 for a command that cannot be run, and otherwise becomes it.
+        The exit status: 0 when all is done, 1 when some rank is not placed, 2 when nothing could be planned.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(format="hwnuma: %(message)s", level=logging.WARNING)
+    show_messages("hwnuma: ")
     where = "hwnuma"
     try:
-        command: list[str] = []
-        if words[:1] == ["exec"]:
-            own, command = split_command(words[1:], EXEC_OPTIONS)
-            words = ["exec", *own]
-        parsed = _parser(words).parse_args(words)
+        parsed = _parse(words)
         if parsed.version or parsed.command is None:
             return _version() if parsed.version else _usage()
         where = f"hwnuma {parsed.command}"
-        if parsed.command == "exec":
-            return _exec(parsed, command, os.environ)
-        return _COMMANDS[parsed.command](parsed, os.environ)
-    except (PlanError, BindingError) as error:
-        return _fail(where, error, RANK_NOT_PLACED)
+        for sentence in check_variables(os.environ):
+            warn(sentence)
+        return COMMANDS[parsed.command].run(parsed, os.environ)
     except HwnumaError as error:
-        return _fail(where, error, NOTHING_PLANNED)
+        return fail(where, error, status_of(error))
     except BrokenPipeError:
         # Whoever read the output has had enough; Python's own flush at exit must not complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
 
 
-def _fail(where: str, error: Exception, status: int) -> int:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    print(f"{where}: {text}", file=sys.stderr)
-    return status
-
-
 def _usage() -> int:
-    _parser().print_help(sys.stderr)
+    _parser("")[0].print_help(sys.stderr)
     return NOTHING_PLANNED
 
 
@@ -162,7 +160,7 @@ def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from hwnuma.report.text import plan_as_text
 
     machine, environment, warnings = _machine(parsed, environment)
-    job = job_of(read(PLAN_OPTIONS, parsed, environment), environment)
+    job = Job.asked(vars(parsed), environment)
     plan = plan_job(machine, job)
     plan = replace(plan, warnings=(*warnings, *plan.warnings))
     if parsed.format in FORMATS:
@@ -175,52 +173,8 @@ def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return RANK_NOT_PLACED if plan.errors else DONE
 
 
-def _exec(parsed: argparse.Namespace, command: Sequence[str], environment: Mapping[str, str]) -> int:
-    values = read(EXEC_OPTIONS, parsed, environment)
-    if not command:
-        raise OptionError("no command is given: hwnuma exec [options] [--] COMMAND…")
-    try:
-        program = resolve_command(command)
-    except (FileNotFoundError, PermissionError) as error:
-        return _fail("hwnuma exec", error, NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
-    job, given = job_of(values, environment), None
-    if parsed.cpus is None and values["cpus"] is not None:
-        _warn_of_options_without_use(parsed, values["cpus"])
-    if values["cpus"] is not None:
-        given = Binding(
-            values["local_rank"] or 0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"]
-        )
-    binding = bind_job(job, values["local_rank"], given, will_exec=True)
-    try:
-        become(program, command, _command_environment(binding, values["omp"], environment))
-    except OSError as error:
-        print(f"hwnuma exec: {command[0]}: {error.strerror}", file=sys.stderr)
-        return NOT_EXECUTABLE
-
-
-def _warn_of_options_without_use(parsed: argparse.Namespace, cpus: CpuSet) -> None:
-    """Say that a place from the environment, as a launcher's plug-in hands it out, leaves nothing to plan here."""
-    still_used = ("--memory", "--fallback")
-    planning = (option for option in PLAN_OPTIONS if option.flag not in still_used)
-    given = [option.flag for option in planning if getattr(parsed, option.name) is not None]
-    if given:
-        logging.getLogger("hwnuma").warning(
-            "HWNUMA_CPUS=%s is this rank's place, as it was planned already: %s on the command line does nothing",
-            cpus,
-            ", ".join(given),
-        )
-
-
-def _command_environment(binding: Binding, omp: OmpVariables, environment: Mapping[str, str]) -> dict[str, str]:
-    """The command's environment: what it is bound to, for `hwnuma verify`, and OpenMP's variables if asked for."""
-    made = dict(environment)
-    if binding.error is not None:
-        return made
-    if omp is not OmpVariables.OFF:
-        with Topology.from_this_system() as topology:
-            cores = [core.cpuset for core in topology.machine().cores_within(binding.cpuset)]
-        made |= omp_environment(omp, cores, environment)
-    return made | binding.record()
+def _exec(_parsed: argparse.Namespace, _environment: Mapping[str, str]) -> int:
+    raise AssertionError("hwnuma exec is run by hwnuma.cli.exec; here it is only helped with")
 
 
 def _show(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -228,7 +182,7 @@ def _show(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
     machine, environment, _ = _machine(parsed, environment)
     try:
-        found, localities = _located(machine, read(GPU_OPTIONS, parsed, environment), environment)
+        found, localities = _located(machine, Job.asked(vars(parsed), environment))
     except GpuError as error:
         print(machine_as_text(machine))
         print(f"no GPUs: {error}")
@@ -242,7 +196,7 @@ def _gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from hwnuma.report.text import gpus_as_text
 
     machine, environment, _ = _machine(parsed, environment)
-    found, localities = _located(machine, read(GPU_OPTIONS, parsed, environment), environment)
+    found, localities = _located(machine, Job.asked(vars(parsed), environment))
     if parsed.format == "json":
         data = {"schema": 1, "topology": machine.source, "source": found.source, "warnings": list(found.warnings)}
         print(json.dumps({**data, "gpus": gpus_as_data(found.all, localities, found.visible)}, indent=2))
@@ -278,13 +232,24 @@ def _bind(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return bind_command(parsed, environment)
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace, Mapping[str, str]], int]] = {
-    "plan": _plan,
-    "show": _show,
-    "gpus": _gpus,
-    "capture": _capture,
-    "verify": _verify,
-    "bind": _bind,
+class Command(Value):
+    """A command: what ``--help`` says of it, what adds its arguments to a parser, and what runs it."""
+
+    about: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Mapping[str, str]], int]
+
+
+COMMANDS = {
+    "plan": Command("Show which rank gets which CPUs, and why", _plan_arguments, _plan),
+    "exec": Command("Bind this process, then become the command", _exec_arguments, _exec),
+    "show": Command("Draw the machine with its GPUs", _show_arguments, _show),
+    "gpus": Command("List the GPUs, and where the knowledge of each one's place comes from", _gpus_arguments, _gpus),
+    "capture": Command("Save this machine, GPUs included, to plan and test on elsewhere", _capture_arguments, _capture),
+    "verify": Command(
+        "Read back whether running processes, all their threads, are where they should be", _verify_arguments, _verify
+    ),
+    "bind": Command("Bind processes that run already, all their threads", _bind_arguments, _bind),
 }
 
 
@@ -303,7 +268,13 @@ def _machine(
         load = Topology.from_xml_file if parsed.topology is not None else Topology.from_synthetic
         with load(parsed.topology if parsed.topology is not None else parsed.synthetic) as topology:
             machine = topology.machine()
-        environment = {name: value for name, value in environment.items() if name.startswith("HWNUMA_")}
+        warnings = tuple(
+            f"{name}={environment[name]} is for this system's devices and counts for nothing here: choose some of "
+            f"{machine.source}'s with --gpus 0,2"
+            for name in VISIBLE_DEVICES
+            if environment.get(name)
+        )
+        environment = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
     else:
         with Topology.from_this_system() as topology:
             machine, affinity = topology.machine(), current_affinity(topology)
@@ -316,17 +287,8 @@ def _machine(
     return machine, environment, warnings
 
 
-def _located(
-    machine: Machine, values: Mapping[str, Any], environment: Mapping[str, str]
-) -> tuple[FoundGpus, Sequence[Locality]]:
+def _located(machine: Machine, job: Job) -> tuple[FoundGpus, Sequence[Locality]]:
     """The GPUs, and where each of them is."""
-    job = Job(
-        NumaOptions("node", unknown_locality=values["unknown_locality"]),  # type: ignore[arg-type]
-        values["gpus"],
-        gpu_nodes=values["gpu_node"],
-        nccl_topology=values["nccl_topo"] or environment.get("NCCL_TOPO_FILE", ""),
-        environment=environment,
-    )
     found = job.find_gpus(machine)
     nccl_nodes = job.nccl_nodes()
     localities = locate(machine, found.all, nccl_nodes=nccl_nodes, unknown=job.options.unknown_locality)

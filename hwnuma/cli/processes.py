@@ -7,50 +7,82 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
-from hwnuma.cli.options import EXEC_OPTIONS, GPU_OPTIONS, LATE_OPTIONS, PLAN_OPTIONS, Option, job_of, read
+from hwnuma.cli.options import BIND_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS
+from hwnuma.cli.parsing import add_options, format_option
 from hwnuma.devices.discovery import state_nodes
-from hwnuma.devices.nccl import read_nccl_topology
 from hwnuma.errors import GpuNotFoundError, HwnumaError, OptionError
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.bind import bind_process
 from hwnuma.launch.job import Job
 from hwnuma.launch.place import place
+from hwnuma.launch.told import Told
 from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.option_table import Option, options_of, said
 from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import Binding
-from hwnuma.model.value import replace
+from hwnuma.model.value import Value, field, replace
 from hwnuma.processes.binding import current_affinity
 from hwnuma.processes.procfs import affinity
 from hwnuma.processes.verification import Expected, Verification, audit_gpu_processes, environment_of, verify_process
 
+_WHERE = "where it should be"
+
 ALL_FINE, SOMETHING_OFF, NOTHING_VERIFIED = 0, 1, 2
 
+
+class _Stated(Value):
+    """Where a process should be, as the command line of ``hwnuma verify`` states it."""
+
+    cpus: CpuSet | None = field(
+        default=None,
+        option=Option(
+            "--cpus",
+            CpuSet,
+            "the CPUs where it should be (default: as recorded by hwnuma exec, or planned)",
+            "LIST",
+            _WHERE,
+            example="0",
+        ),
+    )
+    nodes: NodeSet = field(
+        default=NodeSet(),
+        option=Option("--nodes", NodeSet, "the NUMA nodes where its memory should be", "LIST", _WHERE, example="0"),
+    )
+    memory: MemoryPolicy = field(
+        default=MemoryPolicy.NONE,
+        option=Option(
+            "--memory", MemoryPolicy, "the memory policy that it should have", "POLICY", _WHERE, example="bind"
+        ),
+    )
+    mode: AffinityMode = field(
+        default=AffinityMode.NODE,
+        option=Option(
+            "--mode",
+            AffinityMode,
+            "with --gpus: near is the GPU's node, or with socket its package",
+            "MODE",
+            _WHERE,
+            example="socket",
+        ),
+    )
+
+
 # Not --gpus: here it is a switch.
-VERIFY_OPTIONS: tuple[Option, ...] = (
-    Option("--cpus", CpuSet, "the CPUs where it should be (default: as recorded by hwnuma exec, or planned)", "LIST"),
-    Option("--nodes", NodeSet, "the NUMA nodes where its memory should be", "LIST", NodeSet()),
-    Option("--memory", MemoryPolicy, "the memory policy that it should have", "POLICY", MemoryPolicy.NONE),
-    Option(
-        "--mode",
-        AffinityMode,
-        "with --gpus: near is the GPU's node, or with socket its package",
-        "MODE",
-        AffinityMode.NODE,
-    ),
-    *(option for option in GPU_OPTIONS if option.flag != "--gpus"),
-)
-BIND_OPTIONS: tuple[Option, ...] = (*(option for option in EXEC_OPTIONS if option.flag != "--omp"), *LATE_OPTIONS)
+VERIFY_OPTIONS = (*options_of(_Stated), *(option for option in GPU_OPTIONS if option.flag != "--gpus"))
 
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what no environment variable says."""
+    """Add the arguments of ``hwnuma verify``."""
+    add_options(parser, VERIFY_OPTIONS)
     parser.add_argument("pids", metavar="PID", nargs="*", type=int, help="processes to verify, all their threads")
     parser.add_argument("--gpus", action="store_true", dest="gpu_processes", help="every process that is on a GPU here")
     parser.add_argument("--exact", action="store_true", help="threads pinned to some of the expected CPUs are off too")
+    format_option(parser, ("table", "json"))
 
 
 def add_bind_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what no environment variable says."""
+    """Add the arguments of ``hwnuma bind``."""
+    add_options(parser, BIND_OPTIONS)
     parser.add_argument("pids", metavar="PID", nargs="+", type=int, help="processes to bind, all their threads")
 
 
@@ -88,22 +120,18 @@ def _verify_or_say(parsed: argparse.Namespace, pid: int, environment: Mapping[st
 
 def _expected(parsed: argparse.Namespace, pid: int, environment: Mapping[str, str]) -> Expected:
     """Where a process should be: as the command line says, as was recorded, or as it would be planned now."""
-    options = read([option for option in VERIFY_OPTIONS if getattr(parsed, option.name) is not None], parsed, {})
-    if "cpus" in options:
-        memory = options.get("memory", MemoryPolicy.NONE)
-        return Expected(options["cpus"], options.get("nodes", NodeSet()), memory, "--cpus")
+    stated = _Stated(**said(_Stated, vars(parsed), {}))
+    if stated.cpus is not None:
+        return Expected(stated.cpus, stated.nodes, stated.memory, "--cpus")
     its_own = environment_of(pid)
     recorded = Expected.recorded(its_own)
     if recorded is not None:
         return recorded
-    stated = {
-        option.variable: environment[option.variable] for option in PLAN_OPTIONS if option.variable in environment
-    }
-    nobody = argparse.Namespace(**{option.name: None for option in PLAN_OPTIONS})
-    both = {**its_own, **stated}
+    ours = {option.variable: environment[option.variable] for option in PLAN_OPTIONS if option.variable in environment}
+    both = {**its_own, **ours}
     try:
         with Topology.from_this_system() as topology:
-            job = job_of(read(PLAN_OPTIONS, nobody, both), both)
+            job = Job.asked({}, both)
             planned = place(topology, replace(job, options=replace(job.options, keep_outer_mask=False)), None)
     except HwnumaError as error:
         raise OptionError(
@@ -118,19 +146,19 @@ def _verify_gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
     from hwnuma.devices.nvml import NvmlGpus
     from hwnuma.report.verification import audits_as_data, audits_as_text
 
-    values = read(VERIFY_OPTIONS, parsed, environment)
+    stated = _Stated(**said(_Stated, vars(parsed), environment))
+    job = Job.asked(vars(parsed), environment)
     nvml = NvmlGpus()
     processes = nvml.processes()
-    gpus = state_nodes(nvml.gpus(), values["gpu_node"])
-    nccl_file = values["nccl_topo"] or environment.get("NCCL_TOPO_FILE", "")
+    gpus = state_nodes(nvml.gpus(), job.gpu_nodes)
     with Topology.from_this_system() as topology:
         machine = topology.machine()
     audits = audit_gpu_processes(
         machine,
         processes,
         gpus=gpus,
-        mode=values["mode"],
-        nccl_nodes=read_nccl_topology(nccl_file) if nccl_file else {},
+        mode=stated.mode,
+        nccl_nodes=job.nccl_nodes(),
     )
     if not audits and parsed.format != "json":
         raise GpuNotFoundError(f"no process is on any of the {len(gpus)} GPUs, as far as NVML shows them here")
@@ -143,30 +171,20 @@ def _verify_gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
 
 def bind_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Run ``hwnuma bind``: each process is placed by its own environment, as `hwnuma exec` would have done in it."""
-    values = read(BIND_OPTIONS, parsed, environment)
+    told = Told.asked(vars(parsed), environment)
+    asked = Job.asked(vars(parsed), environment)
     for pid in parsed.pids:
-        if values["cpus"] is not None:
-            binding = Binding(0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"])
-        else:
-            binding = _planned(job_of(values, environment_of(pid)), pid, values["local_rank"])
-        bind_process(pid, binding, all_threads=values["all_threads"], migrate=values["migrate"])
+        binding = told.place(asked.options.memory) or _planned(
+            replace(asked, environment=environment_of(pid)), pid, told
+        )
+        bind_process(pid, binding, all_threads=asked.options.all_threads, migrate=asked.options.migrate)
     return ALL_FINE
 
 
-def _planned(job: Job, pid: int, local_rank: int | None) -> Binding:
+def _planned(job: Job, pid: int, told: Told) -> Binding:
     with Topology.from_this_system() as topology:
         try:
             inherited = affinity(pid)
         except ProcessLookupError:
             inherited = current_affinity(topology)
-        return place(topology, job, local_rank, inherited)
-
-
-__all__ = [
-    "BIND_OPTIONS",
-    "VERIFY_OPTIONS",
-    "add_bind_arguments",
-    "add_verify_arguments",
-    "bind_command",
-    "verify_command",
-]
+        return place(topology, job, told.local_rank, inherited)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hwnuma.cli.main import NOT_EXECUTABLE
-from hwnuma.cli.main import main as hwnuma
+from hwnuma.cli.exit_status import NOT_EXECUTABLE
+from hwnuma.cli.start import main as hwnuma
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

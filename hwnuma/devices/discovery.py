@@ -9,6 +9,7 @@ from hwnuma.devices.visible import visible_gpus
 from hwnuma.errors import GpuError, GpuNotFoundError, OptionError
 from hwnuma.model.gpu import Gpu, normalize_pci_address
 from hwnuma.model.machine import Machine
+from hwnuma.model.option_table import Count
 from hwnuma.model.value import Value, replace
 
 
@@ -40,9 +41,11 @@ def find_gpus(
 
     Args:
         specification: ``auto`` (NVML, or else the topology's NVIDIA, AMD or Intel GPUs), ``nvml``, ``nvidia``, ``amd``,
-            ``intel``, ``none``, or PCI addresses in rank order with commas. NVML is asked only about this system.
+            ``intel``, ``none``, or in rank order with commas indexes and ranges of them (``0,2``, ``4-7``: of the GPUs
+            that ``auto`` finds) or PCI addresses. NVML is asked only about this system.
         machine: the machine that they are in.
-        environment: for ``CUDA_VISIBLE_DEVICES`` and its like. Not looked at where addresses are given.
+        environment: for ``CUDA_VISIBLE_DEVICES`` and its like. Not looked at where indexes or
+            addresses are given.
         gpu_nodes: NUMA nodes that somebody states, by PCI address or index.
         strict: raise where the visible devices are ambiguous, instead of warning.
 
@@ -56,8 +59,11 @@ def find_gpus(
     if ":" in name:
         addressed = state_nodes(gpus_at(machine, [part for part in name.split(",") if part.strip()]), gpu_nodes)
         return FoundGpus(addressed, addressed, "addresses")
-    source, found, vendor, doubts = _all_gpus(name, machine)
+    by_index = name != "" and not name.strip("0123456789,- ")
+    source, found, vendor, doubts = _all_gpus("auto" if by_index else name, machine)
     everyone = state_nodes(found, gpu_nodes)
+    if by_index:
+        return FoundGpus(_at_indexes(everyone, name), everyone, source, doubts)
     seen = visible_gpus(everyone, environment, vendor=vendor, strict=strict)
     if not seen.gpus:
         raise GpuNotFoundError(
@@ -65,6 +71,28 @@ def find_gpus(
             "GPUs (--gpus none --ranks N)"
         )
     return FoundGpus(seen.gpus, everyone, source, (*doubts, *seen.warnings))
+
+
+def _at_indexes(gpus: Sequence[Gpu], text: str) -> tuple[Gpu, ...]:
+    """The GPUs of a list of indexes and ranges, in its order.
+
+    Raises:
+        OptionError: a piece is neither an index nor a range, or is named twice.
+        GpuNotFoundError: there is no such GPU.
+    """
+    by_index = {gpu.index: gpu for gpu in gpus}
+    chosen: dict[int, Gpu] = {}
+    for piece in filter(None, map(str.strip, text.split(","))):
+        first, dash, last = piece.partition("-")
+        start = _index(first)
+        indexes = range(start, (_index(last) if dash else start) + 1)
+        if not indexes or chosen.keys() & set(indexes[: len(by_index) + 1]):
+            raise OptionError(f"{piece!r} in the GPUs {text!r} is a reversed range, or names a GPU twice")
+        for index in indexes:
+            if index not in by_index:
+                raise GpuNotFoundError(f"there is no GPU {index}: the {len(gpus)} GPUs here are 0 to {len(gpus) - 1}")
+            chosen[index] = by_index[index]
+    return tuple(chosen.values())
 
 
 def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str, tuple[str, ...]]:
@@ -90,8 +118,8 @@ def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str, t
         attempt = ""
     else:
         raise OptionError(
-            f"{name!r} names no GPUs: write auto, nvml, {', '.join(VENDORS)}, none, or PCI addresses such as "
-            "0000:07:00.0,0000:0f:00.0"
+            f"{name!r} names no GPUs: write auto, nvml, {', '.join(VENDORS)}, none, or in rank order indexes such as "
+            "0,2 or 4-7, or PCI addresses such as 0000:07:00.0,0000:0f:00.0"
         )
     try:
         found = TopologyGpus(machine).gpus()
@@ -138,6 +166,6 @@ def state_nodes(gpus: Sequence[Gpu], gpu_nodes: Mapping[str, int] | None) -> tup
 
 def _index(text: str) -> int:
     try:
-        return int(text)
-    except ValueError:
+        return Count()(text)
+    except OptionError:
         raise OptionError(f"{text!r} is neither a GPU index nor a PCI address") from None

@@ -18,6 +18,9 @@ from hwnuma.errors import GpuNotFoundError, OptionError
 from hwnuma.model.gpu import Gpu, MigInstance
 from hwnuma.model.value import Value
 
+# The variables that are read here.
+VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+
 
 class Visible(Value):
     """The GPUs that a process sees.

@@ -19,12 +19,12 @@ from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
-from hwnuma.cli.options import EXEC_OPTIONS, job_of, read_environment
 from hwnuma.environment.local_rank import local_world_size
 from hwnuma.errors import LocalRankError
 from hwnuma.integrations.devices import bind_to_devices
 from hwnuma.launch.bind import bind_job
 from hwnuma.launch.job import Job
+from hwnuma.launch.told import Told
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding
@@ -81,10 +81,10 @@ def dask_setup(worker: Worker) -> None:
         HwnumaError: an option makes no sense, or the worker cannot be placed or bound.
     """
     environment = dict(os.environ)
-    values = read_environment(EXEC_OPTIONS, environment)
-    job = job_of(values, environment)
-    if values["cpus"] is not None:
-        bind_job(job, given=Binding(0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"]))
+    job = Job.asked({}, environment)
+    place = Told.asked({}, environment).place(job.options.memory)
+    if place is not None:
+        bind_job(job, given=place)
         return
     bind_worker(job, worker.name)
 

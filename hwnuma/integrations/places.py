@@ -9,11 +9,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from hwnuma.cli.options import EXEC_OPTIONS, job_of, read_environment
 from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.errors import LocalRankError, PlanError
 from hwnuma.hwloc.topology import Topology
-from hwnuma.launch.job import plan_job
+from hwnuma.launch.job import Job, plan_job
+from hwnuma.launch.told import Told
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.machine import Machine
 from hwnuma.model.options import MemoryPolicy, NumaOptions
@@ -57,8 +57,7 @@ class Places(Value):
         Raises:
             HwnumaError: nothing can be planned. A single rank that cannot be placed is in the plan: see `check`.
         """
-        values = read_environment(EXEC_OPTIONS, environment)
-        job = job_of(values, environment)
+        job, told = Job.asked({}, environment), Told.asked({}, environment)
         if options is not None:
             job = replace(job, options=NumaOptions.of(options))
         job = replace(job, ranks=ranks if job.ranks is None else job.ranks)
@@ -68,9 +67,9 @@ class Places(Value):
             machine, affinity = topology.machine(), current_affinity(topology)
         if job.options.keep_outer_mask:
             machine = machine.narrowed(affinity)
-        if values["cpus"] is not None:
-            machine = machine.narrowed(values["cpus"])
-        return cls(plan_job(machine, job), machine, affinity, values["omp"])
+        if told.cpus is not None:
+            machine = machine.narrowed(told.cpus)
+        return cls(plan_job(machine, job), machine, affinity, told.omp)
 
     def check(self) -> None:
         """Stop here if a rank cannot be placed, unless it may run unbound; that is logged as a warning.

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hwnuma.cli.options import EXEC_OPTIONS, job_of, read_environment
 from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.bind import bind, bind_job
+from hwnuma.launch.job import Job
+from hwnuma.launch.told import Told
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import NumaOptions
 from hwnuma.model.plan import Binding
@@ -52,17 +53,14 @@ def bind_by_environment(local_rank: int | None = None, ranks: int | None = None)
     Raises:
         HwnumaError: the rank cannot be placed or bound; the process is as it was.
     """
-    values = read_environment(EXEC_OPTIONS, os.environ)
-    job = job_of(values, os.environ)
+    job, told = Job.asked({}, os.environ), Told.asked({}, os.environ)
     if ranks is not None:
         job = replace(job, ranks=ranks)
-    rank = values["local_rank"] if local_rank is None else local_rank
-    given = None
-    if values["cpus"] is not None:
-        given = Binding(rank or 0, cpuset=values["cpus"], nodeset=values["nodes"], memory=values["memory"])
-    binding = bind_job(job, rank, given)
-    if binding.error is None and values["omp"] is not OmpVariables.OFF:
-        _set_threads(binding, values["omp"])
+    if local_rank is not None:
+        told = replace(told, local_rank=local_rank)
+    binding = bind_job(job, told.local_rank, told.place(job.options.memory))
+    if binding.error is None and told.omp is not OmpVariables.OFF:
+        _set_threads(binding, told.omp)
     return binding
 
 

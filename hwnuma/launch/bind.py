@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from hwnuma.errors import HwnumaError
+from hwnuma.errors import HwnumaError, inform, warn
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job
 from hwnuma.launch.place import nodes_of, place
@@ -18,8 +17,6 @@ from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import replace
 from hwnuma.processes.binding import Applied, apply
-
-logger = logging.getLogger("hwnuma")
 
 
 def bind(
@@ -105,7 +102,7 @@ def bound(
     except HwnumaError as error:
         if not job.options.should_fall_back_if_binding_fails:
             raise
-        logger.warning("running unbound, as asked: %s", error)
+        warn(f"running unbound, as asked: {error}")
         yield Binding(local_rank or 0, error=error)
         return
     try:
@@ -131,7 +128,7 @@ def bind_job(
     except HwnumaError as error:
         if not job.options.should_fall_back_if_binding_fails:
             raise
-        logger.warning("running unbound, as asked: %s", error)
+        warn(f"running unbound, as asked: {error}")
         return Binding(local_rank or 0, error=error)
 
 
@@ -180,5 +177,6 @@ def _place_and_apply(
 
 def _logged(applied: Applied) -> Applied:
     for warning in applied.warnings:
-        logger.warning("%s", warning)
+        warn(warning)
+    inform(applied.binding.sentence)
     return applied

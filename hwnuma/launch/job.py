@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from hwnuma.devices.discovery import FoundGpus, find_gpus
 from hwnuma.devices.nccl import read_nccl_topology
 from hwnuma.environment.local_rank import LocalRank, local_world_size
-from hwnuma.errors import LocalRankError
+from hwnuma.errors import LocalRankError, OptionError
 from hwnuma.model.gpu import Gpu, GpuSource
 from hwnuma.model.machine import Machine
-from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions, RankOrder
+from hwnuma.model.option_table import Count, Option, said
+from hwnuma.model.options import GPUS, RANKS, AffinityMode, DivideAmong, NumaOptions, RankOrder
 from hwnuma.model.plan import Binding, Plan
-from hwnuma.model.value import Value, replace
+from hwnuma.model.value import Value, field, replace
 from hwnuma.policy.planning import make_plan
 
 
@@ -48,6 +49,17 @@ def plan(
     return make_plan(machine, listed, NumaOptions.of(options), ranks=ranks, all_gpus=all_gpus, nccl_nodes=nccl_nodes)
 
 
+def _gpu_nodes(text: str) -> dict[str, int]:
+    """Read ``GPU=NODE,…``."""
+    nodes = {}
+    for piece in filter(None, text.split(",")):
+        gpu, equals, node = piece.rpartition("=")
+        if not equals or not (node.strip().isascii() and node.strip().isdigit()):
+            raise OptionError(f"{piece!r} is not GPU=NODE, such as 0=1 or 0000:07:00.0=3")
+        nodes[gpu.strip()] = Count()(node)
+    return nodes
+
+
 class Job(Value):
     """What is known of a job on this machine, from arguments, the command line and the environment.
 
@@ -61,11 +73,60 @@ class Job(Value):
     """
 
     options: NumaOptions
-    gpus: str | Sequence[Gpu] = "auto"
-    ranks: int | None = None
-    gpu_nodes: Mapping[str, int] = {}
-    nccl_topology: str = ""
+    gpus: str | Sequence[Gpu] = field(
+        default="auto",
+        option=Option(
+            "--gpus",
+            str,
+            "auto, nvml, nvidia, amd, intel, none, or in rank order indexes (0,2 or 4-7) or PCI addresses",
+            "SPEC",
+            GPUS,
+            example="none",
+        ),
+    )
+    ranks: int | None = field(
+        default=None,
+        option=Option(
+            "--ranks", Count(), "how many ranks this machine runs (default: one a GPU, or LOCAL_WORLD_SIZE)", "N", RANKS
+        ),
+    )
+    gpu_nodes: Mapping[str, int] = field(
+        default={},
+        option=Option(
+            "--gpu-node",
+            _gpu_nodes,
+            "the NUMA nodes of GPUs, by index or PCI address: 0=1,…",
+            "GPU=N,…",
+            GPUS,
+            example="0=1",
+        ),
+    )
+    nccl_topology: str = field(
+        default="",
+        option=Option(
+            "--nccl-topo",
+            str,
+            "an NCCL topology file that tells the GPUs' nodes (NCCL_TOPO_FILE)",
+            "FILE",
+            GPUS,
+            example="topo.xml",
+        ),
+    )
     environment: Mapping[str, str] = os.environ
+
+    @classmethod
+    def asked(cls, texts: Mapping[str, str | None], environment: Mapping[str, str]) -> Job:
+        """Make a job of what the command line and the environment say.
+
+        Args:
+            texts: the command line's, by `Option.name`; empty where there is none.
+            environment: its ``HWNUMA_…`` variables count where the command line says nothing.
+
+        Raises:
+            OptionError: a value makes no sense, or two do not go together.
+        """
+        own = {"nccl_topology": environment.get("NCCL_TOPO_FILE", ""), **said(cls, texts, environment)}
+        return cls(NumaOptions(**said(NumaOptions, texts, environment)), **own, environment=environment)
 
     def find_gpus(self, machine: Machine) -> FoundGpus:
         """The job's GPUs.

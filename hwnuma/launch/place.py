@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from hwnuma.environment.local_rank import LocalRank, local_rank_of, local_world_size
-from hwnuma.errors import OptionError
+from hwnuma.errors import OptionError, warn
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job, plan_rank
 from hwnuma.model.bitmap import CpuSet, NodeSet
@@ -14,8 +13,6 @@ from hwnuma.model.machine import Machine
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import replace
 from hwnuma.processes.binding import current_affinity
-
-logger = logging.getLogger("hwnuma")
 
 
 def place(topology: Topology, job: Job, local_rank: int | None, inherited: CpuSet | None = None) -> Binding:
@@ -69,7 +66,7 @@ def place_by(
     else:
         binding, warnings = _place_within(planner, who, machine, inherited, job)
     for warning in warnings:
-        logger.warning("%s", warning)
+        warn(warning)
     return binding.check()
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
 
 from hwnuma.errors import OptionError
 from hwnuma.model.bitmap import CpuSet
-from hwnuma.model.value import Value
+from hwnuma.model.option_table import Count, Option, attributes_text, one_of, switch, values_of
+from hwnuma.model.value import Value, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class _Choice(str, enum.Enum):
@@ -105,65 +109,204 @@ class RankOrder(_Choice):
     """Ranks go round the GPUs: 0 1 0 1."""
 
 
+# The headings of the command line's help, in its order.
+PLACES, GPUS, RANKS, MEMORY, TROUBLE, LATE = (
+    "what a rank gets",
+    "which GPUs",
+    "which rank drives which GPU",
+    "memory",
+    "if something is in the way",
+    "of processes that run already",
+)
+
+_FALLBACKS = ("unbound", "nearest")
+
+
+def _fallbacks(text: str) -> frozenset[str]:
+    if text.lower() in ("0", "false", "no", "off"):
+        return frozenset()
+    pieces = {"unbound" if piece.lower() in ("1", "true", "yes", "on") else piece for piece in text.split(",")}
+    if not pieces <= {*_FALLBACKS}:
+        raise OptionError(f"{text!r} is neither {' nor '.join(_FALLBACKS)}")
+    return frozenset(pieces)
+
+
+def _falls_back_to(word: str, yes: Any, no: Any) -> Option:
+    """``--fallback`` fills two fields, each of which one of its words is for."""
+    return Option(
+        "--fallback",
+        lambda text: yes if word in _fallbacks(text) else no,
+        "if a rank cannot be placed or bound: run it unbound, with the reason as a warning and the process as it was, "
+        "or place it on the nearest CPUs that are allowed",
+        "|".join(_FALLBACKS),
+        TROUBLE,
+        example="unbound,nearest",
+        bare="unbound",
+        words=_FALLBACKS,
+    )
+
+
 class NumaOptions(Value):
     """How to place ranks. The first two fields are torch's (torch.numa.binding.NumaOptions), by name and meaning.
 
-    Frozen, hashable and picklable. An affinity mode may be given as its value; so may the other choices.
-
-    Attributes:
-        affinity_mode: which CPUs a rank gets.
-        should_fall_back_if_binding_fails: when a rank cannot be placed or bound, log the reason as a warning and
-            leave the process exactly as it was, instead of raising.
-        memory: the memory policy to set with the CPUs.
-        divide_among: among which GPUs a node is divided.
-        unknown_locality: what to do with a GPU of which nothing says where it is.
-        no_allowed_cpus: what to do with a GPU whose CPUs are all disallowed.
-        ranks_per_gpu: how many ranks share one GPU. Several only if asked for.
-        gpus_per_rank: how many GPUs one rank drives: it gets the union of what each would get.
-        rank_order: which GPU a rank drives with several ranks a GPU.
-        threads_per_core: how many hardware threads of each core to use; None for all.
-        reserved_cpus: CPUs that no rank gets (for the system, interrupts, a storage daemon).
-        reserve_first_cores: leave out the first core of each last-level cache (Frontier's "low-noise" cores).
-        reserve_isolated_cpus: leave out the CPUs that the kernel was told to isolate (``isolcpus=``). They are not in
-            an affinity that was inherited from init, and are where somebody widened it.
-        use_idle_nodes: hand the CPUs of nodes without GPUs to the nearest GPUs of the same package.
-        minimum_cores: refuse a rank that would get fewer cores than this.
-        performance_cores_only: on a hybrid CPU, use its fastest kind of core only.
-        keep_outer_mask: stay within the affinity that this process was started with; False widens to all that
-            the cgroup allows.
-        all_threads: when binding a process that runs already, move the threads too that somebody has pinned.
-        migrate: move memory that is already allocated elsewhere to the near nodes.
+    Frozen, hashable and picklable. An affinity mode may be given as its value; so may the other choices. Each field is
+    an option of the command line and a variable of the environment too, declared beside it.
     """
 
-    affinity_mode: AffinityMode
-    should_fall_back_if_binding_fails: bool = False
-    memory: MemoryPolicy = MemoryPolicy.NONE
-    divide_among: DivideAmong = DivideAmong.AUTO
-    unknown_locality: UnknownLocality = UnknownLocality.ERROR
-    no_allowed_cpus: NoAllowedCpus = NoAllowedCpus.ERROR
-    ranks_per_gpu: int = 1
-    gpus_per_rank: int = 1
-    rank_order: RankOrder = RankOrder.BLOCK
-    threads_per_core: int | None = None
-    reserved_cpus: CpuSet = CpuSet()
-    reserve_first_cores: bool = False
-    reserve_isolated_cpus: bool = False
-    use_idle_nodes: bool = False
-    minimum_cores: int = 0
-    performance_cores_only: bool = False
-    keep_outer_mask: bool = True
-    all_threads: bool = False
-    migrate: bool = False
+    affinity_mode: AffinityMode = field(
+        option=Option(
+            "--mode",
+            AffinityMode,
+            "which CPUs a rank gets (default: node)",
+            values_of(AffinityMode),
+            PLACES,
+            example="exclusive",
+            unsaid="node",
+        ),
+    )
+    should_fall_back_if_binding_fails: bool = field(default=False, option=_falls_back_to("unbound", yes=True, no=False))
+    memory: MemoryPolicy = field(
+        default=MemoryPolicy.NONE,
+        option=Option(
+            "--memory",
+            MemoryPolicy,
+            "the memory policy to set with the CPUs",
+            values_of(MemoryPolicy),
+            MEMORY,
+            example="bind",
+        ),
+    )
+    divide_among: DivideAmong = field(
+        default=DivideAmong.AUTO,
+        option=Option(
+            "--divide-among",
+            DivideAmong,
+            "which GPUs a node is divided among",
+            values_of(DivideAmong),
+            PLACES,
+            example="all",
+        ),
+    )
+    unknown_locality: UnknownLocality = field(
+        default=UnknownLocality.ERROR,
+        option=Option(
+            "--unknown-locality",
+            UnknownLocality,
+            "a GPU of which nothing says where it is: an error, or torch's node 0",
+            values_of(UnknownLocality),
+            GPUS,
+            example="node0",
+        ),
+    )
+    no_allowed_cpus: NoAllowedCpus = field(
+        default=NoAllowedCpus.ERROR, option=_falls_back_to("nearest", NoAllowedCpus.NEAREST, NoAllowedCpus.ERROR)
+    )
+    ranks_per_gpu: int = field(
+        default=1,
+        option=Option("--ranks-per-gpu", Count(least=1), "how many ranks share a GPU", "N", RANKS, example="2"),
+    )
+    gpus_per_rank: int = field(
+        default=1,
+        option=Option(
+            "--gpus-per-rank",
+            Count(least=1),
+            "how many GPUs a rank drives: it gets the union of what each would get",
+            "N",
+            RANKS,
+            example="2",
+        ),
+    )
+    rank_order: RankOrder = field(
+        default=RankOrder.BLOCK,
+        option=Option(
+            "--rank-order",
+            RankOrder,
+            "with several ranks a GPU: 0 0 1 1, or 0 1 0 1",
+            values_of(RankOrder),
+            RANKS,
+            example="round-robin",
+        ),
+    )
+    threads_per_core: int | None = field(
+        default=None,
+        option=Option(
+            "--threads-per-core", Count(least=1), "use only so many hardware threads of each core", "N", PLACES
+        ),
+    )
+    reserved_cpus: CpuSet = field(
+        default=CpuSet(),
+        option=Option(
+            "--reserve-cpus",
+            CpuSet,
+            "CPUs that no rank gets (for the system, interrupts, a storage daemon)",
+            "LIST",
+            PLACES,
+            example="0,64",
+        ),
+    )
+    reserve_first_cores: bool = field(
+        default=False,
+        option=Option(
+            "--reserve-first-cores",
+            switch,
+            'keep back the first core of each last-level cache (Frontier\'s "low-noise" cores)',
+            "",
+            PLACES,
+        ),
+    )
+    reserve_isolated_cpus: bool = field(
+        default=False,
+        # They are not in an affinity that was inherited from init, and are where somebody widened it.
+        option=Option(
+            "--reserve-isolated", switch, "keep back the CPUs that the kernel isolates (isolcpus=)", "", PLACES
+        ),
+    )
+    use_idle_nodes: bool = field(
+        default=False,
+        option=Option(
+            "--use-idle-nodes", switch, "hand nodes without GPUs to the nearest GPUs of their package", "", PLACES
+        ),
+    )
+    minimum_cores: int = field(
+        default=0,
+        option=Option(
+            "--minimum-cores", Count(least=0), "refuse a rank that would get fewer cores", "N", PLACES, example="4"
+        ),
+    )
+    performance_cores_only: bool = field(
+        default=False,
+        option=Option("--performance-cores", switch, "on a hybrid CPU, use the fastest kind of core only", "", PLACES),
+    )
+    keep_outer_mask: bool = field(
+        default=True,
+        option=Option(
+            "--outer-mask",
+            one_of({"keep": True, "reset": False}),
+            "stay within the affinity that the launcher set, or widen it to all that the cgroup allows",
+            "keep|reset",
+            TROUBLE,
+            example="reset",
+        ),
+    )
+    all_threads: bool = field(
+        default=False,
+        option=Option("--all-threads", switch, "move the threads too that somebody has pinned", "", LATE),
+    )
+    migrate: bool = field(
+        default=False,
+        option=Option(
+            "--migrate", switch, "move memory that is already allocated elsewhere to the near nodes", "", LATE
+        ),
+    )
 
     def __post_init__(self) -> None:
-        """Turn values into enumeration members, and refuse what makes no sense."""
-        for name, kind in _CHOICES.items():
-            object.__setattr__(self, name, kind(getattr(self, name)))
-        object.__setattr__(self, "reserved_cpus", CpuSet(self.reserved_cpus))
-        for name, least in (("ranks_per_gpu", 1), ("gpus_per_rank", 1), ("threads_per_core", 1), ("minimum_cores", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise OptionError(f"{name}={value} makes no sense: it is at least {least}")
+        """Turn values into what their fields hold, and refuse what makes no sense."""
+        for name, option in self._options.items():
+            value, default = getattr(self, name), self._defaults.get(name, AffinityMode.NODE)
+            if isinstance(default, (_Choice, CpuSet)):
+                object.__setattr__(self, name, type(default)(value))
+            elif isinstance(option.convert, Count) and value is not None:
+                option.convert.check(name, value)
         if self.ranks_per_gpu > 1 and self.gpus_per_rank > 1:
             raise OptionError("ranks_per_gpu and gpus_per_rank cannot both be above 1")
 
@@ -188,11 +331,4 @@ class NumaOptions(Value):
         raise OptionError(f"{given!r} is neither NumaOptions nor an affinity mode such as 'node'")
 
 
-_CHOICES: dict[str, type[_Choice]] = {
-    "affinity_mode": AffinityMode,
-    "memory": MemoryPolicy,
-    "divide_among": DivideAmong,
-    "unknown_locality": UnknownLocality,
-    "no_allowed_cpus": NoAllowedCpus,
-    "rank_order": RankOrder,
-}
+NumaOptions.__doc__ = f"{NumaOptions.__doc__}\n{attributes_text(NumaOptions)}"

@@ -12,6 +12,9 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
 from hwnuma.model.value import Value
 
+# The package itself as a program: it is found wherever this process found it, on a path or not.
+_PROGRAM = f"{__file__.removesuffix('model/plan.py')}__main__.py"
+
 # What a command was bound to before it started, for whoever verifies it later.
 BOUND_CPUS, BOUND_NODES, BOUND_MEMORY = "HWNUMA_BOUND_CPUS", "HWNUMA_BOUND_NODES", "HWNUMA_BOUND_MEMORY"
 
@@ -49,6 +52,16 @@ class Binding(Value):
         """The rank's GPU, the first of several; None for a rank without one."""
         return self.gpus[0] if self.gpus else None
 
+    @property
+    def sentence(self) -> str:
+        """In one line where the rank is bound, and why, as mpirun's ``--report-bindings`` says it."""
+        said = [f"local rank {self.local_rank}", *map(str, self.gpus), f"CPUs {self.cpuset}"]
+        said += [f"NUMA nodes {self.nodeset}"] if self.nodeset else []
+        if self.memory is not MemoryPolicy.NONE:
+            said.append(f"memory policy {self.memory}{' (not set)' if self.memory_error else ''}")
+        known = {"": "as it was handed over", "none": "a share of the machine's cores"}
+        return f"{', '.join(said)}: {known.get(self.locality) or f'near its GPU, as known from {self.locality}'}"
+
     def check(self) -> Binding:
         """Return the binding itself, or raise the error that it carries.
 
@@ -62,14 +75,15 @@ class Binding(Value):
     def wrap(self, command: Sequence[str]) -> list[str]:
         """Give the command line that binds itself to this and then becomes the command.
 
-        It goes through ``python -m hwnuma exec``: the process id stays, and CPUs and memory policy are set before
-        the command's own first instruction.
+        It goes through ``hwnuma exec``: the process id stays, and CPUs and memory policy are set before the command's
+        own first instruction. The Python that binds is isolated (``-I``): neither the working directory nor PYTHONPATH
+        can put another module in the place of one that it imports; the command sees its environment as it is.
 
         Raises:
             HwnumaError: the rank cannot be placed.
         """
         self.check()
-        wrapped = [sys.executable, "-m", "hwnuma", "exec", "--cpus", str(self.cpuset)]
+        wrapped = [sys.executable, "-I", _PROGRAM, "exec", "--cpus", str(self.cpuset)]
         if self.memory is not MemoryPolicy.NONE:
             wrapped += ["--memory", str(self.memory), "--nodes", str(self.nodeset)]
         return [*wrapped, "--", *command]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import dataclass_transform
 
+    from hwnuma.model.option_table import Option
+
     _ValueT = TypeVar("_ValueT", bound="Value")
 else:
 
@@ -23,15 +25,19 @@ else:
         return lambda decorated: decorated
 
 
-class Field:
-    """A field's declaration that says more than its default; subclasses say what.
+_NO_DEFAULT = object()
 
-    Attributes:
-        default: the field's value where none is given.
-    """
 
-    def __init__(self, *, default: Any) -> None:
-        self.default = default
+class _Field:
+    """A field's declaration that says more than its default."""
+
+    def __init__(self, default: Any, option: Option | None) -> None:
+        self.default, self.option = default, option
+
+
+def field(*, default: Any = _NO_DEFAULT, option: Option | None = None) -> Any:
+    """Declare a field: its default, if it has one, and the option that fills it (`hwnuma.model.option_table`)."""
+    return _Field(default, option)
 
 
 class _MadeWhenAsked:
@@ -77,7 +83,7 @@ def _is_class_variable(kind: object) -> bool:
     return str(kind).removeprefix("typing.").startswith("ClassVar")
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 class Value:
     """A frozen value: its fields are the annotated names of its class, in order, with the defaults given there.
 
@@ -88,6 +94,7 @@ class Value:
     _fields: ClassVar[tuple[str, ...]] = ()
     _defaults: ClassVar[dict[str, Any]] = {}
     _annotations: ClassVar[dict[str, str]] = {}
+    _options: ClassVar[dict[str, Option]] = {}
     __dataclass_fields__ = _MadeWhenAsked(_dataclass_fields)
     __signature__ = _MadeWhenAsked(_signature)
 
@@ -97,12 +104,24 @@ class Value:
         cls._annotations = {**cls._annotations, **own}
         cls._fields = tuple(cls._annotations)
         setattr(cls, "__match_args__", cls._fields)  # noqa: B010 -- type checkers make their own
-        cls._defaults = dict(cls._defaults)
+        cls._defaults, cls._options = dict(cls._defaults), dict(cls._options)
         for name in own:
             if name in cls.__dict__:
-                declared = cls.__dict__[name]
-                cls._defaults[name] = declared.default if isinstance(declared, Field) else declared
-                setattr(cls, name, cls._defaults[name])
+                cls._declare(name, cls.__dict__[name])
+
+    @classmethod
+    def _declare(cls, name: str, declared: Any) -> None:
+        """Keep what the class says of a field: its default, or a `field`."""
+        if not isinstance(declared, _Field):
+            cls._defaults[name] = declared
+            return
+        if declared.option is not None:
+            cls._options[name] = declared.option
+        if declared.default is _NO_DEFAULT:
+            delattr(cls, name)
+        else:
+            cls._defaults[name] = declared.default
+            setattr(cls, name, declared.default)
 
     def __init__(self, *values: Any, **named: Any) -> None:
         state, fields = self.__dict__, self._fields

@@ -1,0 +1,90 @@
+"""``hwnuma exec``: bind this process, then become the command.
+
+It runs once a worker, so it imports no more than it needs: no argparse, no NVML where no GPU is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hwnuma.cli.exit_status import NOT_EXECUTABLE, NOT_FOUND, fail, status_of
+from hwnuma.cli.options import EXEC_OPTIONS, PLAN_OPTIONS, HelpWanted, check_variables, texts_of
+from hwnuma.environment.omp import OmpVariables, omp_environment
+from hwnuma.errors import HwnumaError, OptionError, show_messages, warn
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.bind import bind_job
+from hwnuma.launch.execute import become, resolve_command
+from hwnuma.launch.job import Job
+from hwnuma.launch.told import Told
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hwnuma.model.plan import Binding
+
+WHERE = "hwnuma exec"
+
+
+def main(words: Sequence[str]) -> int:
+    """Run ``hwnuma exec`` with these words.
+
+    Returns:
+        Only if the command cannot be run: the exit status. The reason is on standard error.
+    """
+    try:
+        return _exec(words, os.environ)
+    except HelpWanted:
+        from hwnuma.cli.main import main as whole  # with argparse, which writes the help
+
+        return whole(["exec", "--help"])
+    except HwnumaError as error:
+        return fail(WHERE, error, status_of(error))
+
+
+def _exec(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    try:
+        texts, command = texts_of(words, EXEC_OPTIONS)
+    except OptionError as error:
+        raise OptionError(f"{error} (see {WHERE} --help)") from None
+    told = Told.asked(texts, environment)
+    show_messages("hwnuma: ", details=told.verbose)
+    for sentence in check_variables(environment):
+        warn(sentence)
+    job = Job.asked(texts, environment)
+    if not command:
+        raise OptionError("no command is given: hwnuma exec [options] [--] COMMAND…")
+    try:
+        program = resolve_command(command)
+    except (FileNotFoundError, PermissionError) as error:
+        return fail(WHERE, error, NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
+    if "cpus" not in texts and told.cpus is not None:
+        _warn_of_options_without_use(texts, told)
+    binding = bind_job(job, told.local_rank, told.place(job.options.memory), will_exec=True)
+    try:
+        become(program, command, _command_environment(binding, told.omp, environment))
+    except OSError as error:
+        return fail(f"{WHERE}: {command[0]}", error, NOT_EXECUTABLE)
+
+
+def _warn_of_options_without_use(texts: Mapping[str, str], told: Told) -> None:
+    """Say that a place from the environment, as a launcher's plug-in hands it out, leaves nothing to plan here."""
+    still_used = ("--memory", "--fallback")
+    given = [option.flag for option in PLAN_OPTIONS if option.name in texts and option.flag not in still_used]
+    if given:
+        warn(
+            f"HWNUMA_CPUS={told.cpus} is this rank's place, as it was planned already: {', '.join(given)} on the "
+            "command line does nothing"
+        )
+
+
+def _command_environment(binding: Binding, omp: OmpVariables, environment: Mapping[str, str]) -> dict[str, str]:
+    """The command's environment: what it is bound to, for `hwnuma verify`, and OpenMP's variables if asked for."""
+    made = dict(environment)
+    if binding.error is not None:
+        return made
+    if omp is not OmpVariables.OFF:
+        with Topology.from_this_system() as topology:
+            cores = [core.cpuset for core in topology.machine().cores_within(binding.cpuset)]
+        made |= omp_environment(omp, cores, environment)
+    return made | binding.record()
