@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hwnuma.errors import ClosedTopologyError, HwlocError, NotThisSystemError, TopologyFileError
+from hwnuma.files import read_regular_file
 from hwnuma.hwloc.copy_out import copy_machine
 from hwnuma.hwloc.library import RUNNING_VERSION, check, ffi, lib, new_bitmap, read_bitmap, version_text
 from hwnuma.model.bitmap import CpuSet, NodeSet
@@ -27,6 +27,9 @@ _MEMBIND = {
     MemoryPolicy.BIND: (lib.HWLOC_MEMBIND_BIND, lib.HWLOC_MEMBIND_STRICT),
     MemoryPolicy.INTERLEAVE: (lib.HWLOC_MEMBIND_INTERLEAVE, 0),
 }
+
+# lstopo writes about 600 bytes for each CPU, and a machine of 8,192 CPUs and as many devices in 10 MB.
+_MOST_BYTES = 64 << 20
 
 # From the highest CPU number that Linux can be built for (NR_CPUS with MAXSMP is 8,192) down.
 _FILLERS = range(8191, 0, -1)
@@ -97,10 +100,7 @@ class Topology:
             TopologyFileError: the file cannot be read, is no hwloc topology, is of a version that this libhwloc
                 does not know, or has no CPU.
         """
-        try:
-            document = Path(path).read_bytes()
-        except OSError as error:
-            raise TopologyFileError(f"cannot read the topology file {os.fspath(path)}: {error.strerror}") from None
+        document = read_regular_file(path, what="the topology file", most_bytes=_MOST_BYTES)
         return cls._from_xml(document, os.fspath(path))
 
     @classmethod
