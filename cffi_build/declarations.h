@@ -155,6 +155,11 @@ int hwnuma_is_data_cache(hwloc_obj_t obj);
 int hwnuma_cpukind(hwloc_topology_t topology, unsigned index, hwloc_bitmap_t set, int *efficiency);
 
 /* ---- shims.h: what libhwloc does not do with memory policies ---- */
+#define HWNUMA_POLICY_WORDS ...
 int hwnuma_get_mempolicy(int *mode, unsigned long *nodes, unsigned long bits);
 int hwnuma_set_mempolicy(int mode, const unsigned long *nodes, unsigned long bits);
 long hwnuma_migrate_pages(int pid, unsigned long bits, const unsigned long *from, const unsigned long *to);
+
+/* ---- hwnuma.h ---- */
+hwloc_topology_t hwnuma_load_for_binding(hwloc_const_bitmap_t cpus, hwloc_const_bitmap_t nodes);
+int hwnuma_bind_self(const char *cpus, const char *nodes, int policy, int flags);

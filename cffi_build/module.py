@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cffi import FFI
@@ -10,4 +11,9 @@ _HERE = Path(__file__).resolve().parent
 
 ffibuilder = FFI()
 ffibuilder.cdef((_HERE / "declarations.h").read_text())
-ffibuilder.set_source("hwnuma.hwloc._hwloc", '#include "shims.h"', include_dirs=[str(_HERE)])
+ffibuilder.set_source(
+    "hwnuma.hwloc._hwloc",
+    '#include "hwnuma.h"',
+    include_dirs=[str(_HERE)],
+    sources=[os.path.relpath(_HERE / name) for name in ("bind_self.c",)],
+)

@@ -1,5 +1,7 @@
 /* Where the same question has another form in another hwloc. Field types differ between versions (a PCI domain
  * has 16 bits in hwloc 2 and 32 in hwloc 3), and so do the arguments of hwloc_cpukinds_get_info. */
+#ifndef SHIMS_H
+#define SHIMS_H
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -14,7 +16,7 @@ struct hwnuma_pci {
     unsigned domain, bus, device, function, class_id, vendor_id, device_id;
 };
 
-static void hwnuma_get_pci(hwloc_obj_t obj, struct hwnuma_pci *pci)
+static inline void hwnuma_get_pci(hwloc_obj_t obj, struct hwnuma_pci *pci)
 {
     const struct hwloc_pcidev_attr_s *attr = &obj->attr->pcidev;
     pci->domain = attr->domain;
@@ -26,12 +28,12 @@ static void hwnuma_get_pci(hwloc_obj_t obj, struct hwnuma_pci *pci)
     pci->device_id = attr->device_id;
 }
 
-static int hwnuma_is_data_cache(hwloc_obj_t obj)
+static inline int hwnuma_is_data_cache(hwloc_obj_t obj)
 {
     return hwloc_obj_type_is_dcache(obj->type);
 }
 
-static int hwnuma_cpukind(hwloc_topology_t topology, unsigned index, hwloc_bitmap_t set, int *efficiency)
+static inline int hwnuma_cpukind(hwloc_topology_t topology, unsigned index, hwloc_bitmap_t set, int *efficiency)
 {
 #if HWLOC_API_VERSION >= 0x00030000
     struct hwloc_infos_s *infos;
@@ -46,17 +48,20 @@ static int hwnuma_cpukind(hwloc_topology_t topology, unsigned index, hwloc_bitma
 /* Three calls of the kernel's. hwloc_get_membind shows MPOL_PREFERRED and MPOL_BIND alike, so what it returns cannot
  * restore a policy. HWLOC_MEMBIND_MIGRATE moves no page that is on nodes 4 to 7, 12 to 15, ... (hwloc 2.11,
  * topology-linux.c, fills its set of source nodes with bytes of 0x0f), and does not say how many pages stayed. */
-static int hwnuma_get_mempolicy(int *mode, unsigned long *nodes, unsigned long bits)
+#define HWNUMA_POLICY_WORDS 32 /* 2,048 nodes (NODES_SHIFT allows 1,024): get_mempolicy refuses a buffer for fewer */
+
+static inline int hwnuma_get_mempolicy(int *mode, unsigned long *nodes, unsigned long bits)
 {
     return (int) syscall(SYS_get_mempolicy, mode, nodes, bits, NULL, 0UL);
 }
 
-static int hwnuma_set_mempolicy(int mode, const unsigned long *nodes, unsigned long bits)
+static inline int hwnuma_set_mempolicy(int mode, const unsigned long *nodes, unsigned long bits)
 {
     return (int) syscall(SYS_set_mempolicy, mode, nodes, bits);
 }
 
-static long hwnuma_migrate_pages(int pid, unsigned long bits, const unsigned long *from, const unsigned long *to)
+static inline long hwnuma_migrate_pages(int pid, unsigned long bits, const unsigned long *from, const unsigned long *to)
 {
     return syscall(SYS_migrate_pages, pid, bits, from, to);
 }
+#endif

@@ -12,8 +12,7 @@ from hwnuma.hwloc.library import check, ffi, lib
 from hwnuma.model.bitmap import NodeSet
 from hwnuma.model.value import Value
 
-# Linux can be built for 1,024 nodes at most (NODES_SHIFT); get_mempolicy refuses a buffer that is too short for all.
-_WORDS = 32
+_WORDS = int(lib.HWNUMA_POLICY_WORDS)
 _BITS = _WORDS * 8 * int(ffi.sizeof("unsigned long"))
 
 

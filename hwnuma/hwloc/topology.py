@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hwnuma.errors import ClosedTopologyError, HwlocError, NotThisSystemError, TopologyFileError
+from hwnuma.files import read_regular_file
 from hwnuma.hwloc.copy_out import copy_machine
 from hwnuma.hwloc.library import RUNNING_VERSION, check, ffi, lib, new_bitmap, read_bitmap, version_text
+from hwnuma.hwloc.self_binding import MEMBIND
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.machine import Machine
 from hwnuma.model.options import MemoryPolicy
@@ -20,23 +20,11 @@ from hwnuma.model.options import MemoryPolicy
 # torch does. "x86" moves the calling thread over all CPUs to ask each, isolated ones too, and says what sysfs says.
 _UNWANTED_COMPONENTS = ("cuda", "nvml", "opencl", "gl", "rsmi", "levelzero", "pci", "x86")
 
-# Without STRICT, hwloc's BIND is MPOL_PREFERRED_MANY, or MPOL_PREFERRED before Linux 5.15; with it, MPOL_BIND.
-_MEMBIND = {
-    MemoryPolicy.NONE: (lib.HWLOC_MEMBIND_DEFAULT, 0),
-    MemoryPolicy.PREFERRED: (lib.HWLOC_MEMBIND_BIND, 0),
-    MemoryPolicy.BIND: (lib.HWLOC_MEMBIND_BIND, lib.HWLOC_MEMBIND_STRICT),
-    MemoryPolicy.INTERLEAVE: (lib.HWLOC_MEMBIND_INTERLEAVE, 0),
-}
-
-# From the highest CPU number that Linux can be built for (NR_CPUS with MAXSMP is 8,192) down.
-_FILLERS = range(8191, 0, -1)
+# lstopo writes about 600 bytes for each CPU, and a machine of 8,192 CPUs and as many devices in 10 MB.
+_MOST_BYTES = 64 << 20
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    return ",".join(map(str, numbers))
-
-
-def _new_handle(flags: int = lib.HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED) -> Any:
+def _new_handle() -> Any:
     """Make a topology that is configured but not loaded."""
     box = ffi.new("hwloc_topology_t *")
     check(lib.hwloc_topology_init(box), "hwloc_topology_init")
@@ -46,7 +34,8 @@ def _new_handle(flags: int = lib.HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED) -> Any:
             lib.hwloc_topology_set_io_types_filter(handle, lib.HWLOC_TYPE_FILTER_KEEP_ALL),
             "hwloc_topology_set_io_types_filter",
         )
-        # By default disallowed CPUs stay, so that it can be said why a GPU has none.
+        # Disallowed CPUs stay, so that it can be said why a GPU has none.
+        flags = lib.HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED
         check(lib.hwloc_topology_set_flags(handle, flags), "hwloc_topology_set_flags")
         for component in _UNWANTED_COMPONENTS:
             # One that this libhwloc was built without is refused, and that is as good.
@@ -65,17 +54,21 @@ class Topology:
     """
 
     def __init__(self, handle: Any, source: str) -> None:
-        """Take over a configured handle and load it; use the ``from_…`` constructors instead."""
-        self._handle: Any = None
+        """Take over a loaded handle; use the ``from_…`` constructors instead."""
+        self._handle: Any = handle
         self._machine: Machine | None = None
         self._source = source
         self._owner = os.getpid()
+
+    @classmethod
+    def _loaded(cls, handle: Any, source: str) -> Topology:
+        """Load a configured handle, and take it over; where that fails it is freed."""
         try:
             check(lib.hwloc_topology_load(handle), f"hwloc_topology_load of {source}")
         except BaseException:
             lib.hwloc_topology_destroy(handle)
             raise
-        self._handle = handle
+        return cls(handle, source)
 
     @classmethod
     def from_this_system(cls) -> Topology:
@@ -87,7 +80,7 @@ class Topology:
         Raises:
             HwlocError: libhwloc failed.
         """
-        return cls(_new_handle(), "this system")
+        return cls._loaded(_new_handle(), "this system")
 
     @classmethod
     def from_xml_file(cls, path: str | os.PathLike[str]) -> Topology:
@@ -97,10 +90,7 @@ class Topology:
             TopologyFileError: the file cannot be read, is no hwloc topology, is of a version that this libhwloc
                 does not know, or has no CPU.
         """
-        try:
-            document = Path(path).read_bytes()
-        except OSError as error:
-            raise TopologyFileError(f"cannot read the topology file {os.fspath(path)}: {error.strerror}") from None
+        document = read_regular_file(path, what="the topology file", most_bytes=_MOST_BYTES)
         return cls._from_xml(document, os.fspath(path))
 
     @classmethod
@@ -124,7 +114,7 @@ class Topology:
             lib.hwloc_topology_destroy(handle)
             raise TopologyFileError(_refusal(source))
         try:
-            return cls(handle, source)
+            return cls._loaded(handle, source)
         except HwlocError:
             raise TopologyFileError(_refusal(source)) from None
 
@@ -147,31 +137,23 @@ class Topology:
                 f"libhwloc does not accept the synthetic topology {description!r}: write levels from the outside in, "
                 'such as "pack:2 numa:2 l3:2 core:4 pu:2" (hwloc manual, "Synthetic topologies")'
             ) from None
-        return cls(handle, source)
+        return cls._loaded(handle, source)
 
     @classmethod
     def for_binding(cls, nodeset: NodeSet | None = None, cpuset: CpuSet = CpuSet()) -> Topology:
         """Make a topology that says nothing of this system and can bind on it, in a fraction of a millisecond.
 
-        libhwloc needs of a topology to bind through only that the CPUs and the nodes to bind to are in it, and the
-        highest CPU number, up to which it reads affinities. So this is a synthetic one of just these, marked as this
-        system. Its `machine` is not this machine.
+        How, and why that is enough, is beside the call (hwnuma.h). Its `machine` is not this machine.
 
         Args:
             nodeset: the NUMA nodes that a memory policy is to name.
             cpuset: the CPUs that `set_cpubind` is to name.
+
+        Raises:
+            HwlocError: libhwloc failed.
         """
-        nodes = list(nodeset or NodeSet([0]))
-        cpus = [*cpuset, *(index for index in _FILLERS if index not in cpuset)]
-        cpus = cpus[: (len(cpuset) // len(nodes) + 1) * len(nodes)]  # as many for each node, and at least one filler
-        handle = _new_handle(lib.HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM)
-        shape = f"numa:{len(nodes)}(indexes={_listed(nodes)}) pu:{len(cpus) // len(nodes)}"
-        description = f"{shape}(indexes={_listed(cpus)})"
-        try:
-            check(lib.hwloc_topology_set_synthetic(handle, description.encode()), "hwloc_topology_set_synthetic")
-        except HwlocError:
-            lib.hwloc_topology_destroy(handle)
-            raise
+        handle = lib.hwnuma_load_for_binding(new_bitmap(cpuset), new_bitmap(nodeset or NodeSet([0])))
+        check(-1 if handle == ffi.NULL else 0, "hwloc_topology_load of a topology for binding only")
         return cls(handle, "a topology for binding only")
 
     def machine(self) -> Machine:
@@ -296,7 +278,7 @@ class Topology:
             NotThisSystemError: the topology is another machine's.
             HwlocError: the kernel refused; EINVAL also if the topology has no such node.
         """
-        kind, extra = _MEMBIND[policy]
+        kind, extra = MEMBIND[policy.value]
         flags = lib.HWLOC_MEMBIND_THREAD | lib.HWLOC_MEMBIND_BYNODESET | extra
         check(
             lib.hwloc_set_membind(self._handle_to_bind(), new_bitmap(nodeset), kind, flags),
@@ -319,7 +301,7 @@ class Topology:
         check(lib.hwloc_get_membind(self._handle_to_bind(), bitmap, kind, flags), "hwloc_get_membind")
         if kind[0] in (lib.HWLOC_MEMBIND_DEFAULT, lib.HWLOC_MEMBIND_FIRSTTOUCH):
             return frozenset({MemoryPolicy.NONE}), read_bitmap(NodeSet, bitmap)
-        policies = frozenset(policy for policy, (its_kind, _) in _MEMBIND.items() if its_kind == kind[0])
+        policies = frozenset(policy for policy in MemoryPolicy if MEMBIND[policy.value][0] == kind[0])
         return policies, read_bitmap(NodeSet, bitmap)
 
     def _open_handle(self) -> Any:
