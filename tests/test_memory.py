@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hwnuma
-from hwnuma import Binding, BindingError, CpuSet, HwlocError, MemoryPolicy, NodeSet, Topology
+from hwnuma import Binding, BindingError, CpuSet, HwlocError, MemoryPolicy, NodeSet, OptionError, Topology
 from hwnuma.hwloc.mempolicy import restore_policy, save_policy
 from hwnuma.processes import procfs
 from hwnuma.processes.binding import apply, nearly_full
@@ -220,3 +220,73 @@ def test_numa_maps_are_read(line: str, policy: str, nodes: str, own: dict[int, i
     assert (str(found.policy), str(found.nodeset)) == (policy, nodes)
     pages = procfs.count_pages([line])
     assert (dict(pages.own), dict(pages.shared)) == (own, shared)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "5600",
+        "5600 prefers:0",
+        "5600 weighted",
+        "5600 default0",
+        f"5600 bind:{'0,2,' * 15}4",
+        "5600 bind:" + "1" * 70,
+    ],
+)
+def test_a_policy_that_is_unknown_or_cut_is_not_told(line: str) -> None:
+    """The kernel cuts a policy at 63 characters, in the middle of a node's number if need be: better none than that."""
+    assert procfs.parse_policy(line) is None
+
+
+def test_a_policy_that_is_just_not_cut_is_told() -> None:
+    """Of 62 characters."""
+    nodes = "0,2,4,6,8," + ",".join(map(str, range(10, 42, 2)))
+    found = procfs.parse_policy(f"7f00 bind:{nodes[:57]} file=/bin/a")
+    assert found is not None
+    assert str(found.nodeset) == nodes[:57]
+
+
+@pytest.mark.parametrize(
+    "words", ["N0=\u00b21", "N0=" + "1" * 5001, "Nx=1", "N=1", "N0=", "N0=-1", "kernelpagesize_kB=\u0664"]
+)
+def test_a_count_that_is_no_number_is_one_line(words: str) -> None:
+    """Digits of other scripts, or thousands of them: an error that names numa_maps, and no bare ValueError."""
+    with pytest.raises(OptionError, match="and not a whole number"):
+        procfs.count_pages([f"5600 default {words} anon=1"])
+
+
+def test_a_files_name_adds_no_pages() -> None:
+    """The kernel escapes blanks and line ends in it; other line ends and blanks of Unicode are just characters."""
+    names = ["/tmp/a\rN0=7", "/tmp/a\x85N0=7", "/tmp/a\u3000N0=7", "/tmp/a\\040N0=7"]
+    pages = procfs.count_pages(f"5600 default file={name} N1=1 kernelpagesize_kB=4\n" for name in names)
+    assert dict(pages.shared) == {1: 4 * 4096}
+
+
+EARLY_HEAP = """
+import ctypes, json, sys, time
+from hwnuma.processes import procfs
+libc = ctypes.CDLL(None)
+libc.prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: 4 KiB pages, so that there is something to walk
+libc.sbrk.restype = ctypes.c_void_p
+size = 128 << 20
+ctypes.memset(libc.sbrk(ctypes.c_ssize_t(size)), 1, size)
+def cost(read):
+    start = time.process_time()
+    for _ in range(10):
+        read()
+    return (time.process_time() - start) / 10
+print(json.dumps({
+    "policy": min(cost(lambda: procfs.thread_policy(procfs.thread_ids()[0])) for _ in range(5)),
+    "pages": min(cost(procfs.pages) for _ in range(2)),
+}))
+"""
+
+
+def test_a_threads_policy_costs_no_walk_of_the_heap() -> None:
+    """The kernel walks 128 MiB of small pages to count them, which takes milliseconds; a policy takes microseconds.
+
+    The heap is among the first mappings, with which a buffered read would fill itself.
+    """
+    told, _ = answer_of(EARLY_HEAP)
+    assert told["policy"] < told["pages"] / 10

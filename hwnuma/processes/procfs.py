@@ -1,35 +1,39 @@
-"""What the kernel says of processes and their memory, in /proc and /sys. It only reads, and binds nothing."""
+"""What the kernel says of processes and their memory, in /proc and /sys. It only reads, and binds nothing.
+
+`hwnuma exec` imports it once a worker, so it does without what is slow to import: re, and pathlib.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.numbers import whole_number
 from hwnuma.model.options import MemoryPolicy
 from hwnuma.model.value import Value
 
-_PROC = Path("/proc")
-_NODES = Path("/sys/devices/system/node")
+_NODES = "/sys/devices/system/node"
 
-# An address, the policy with its flags and nodes, and the rest (Linux, mpol_to_str and Documentation of numa_maps).
-_MAPPING = re.compile(r"[0-9a-f]+ (prefer \(many\)|weighted interleave|[a-z]+)(?:=[a-z=|]+)?(?::([0-9,-]+))?(.*)")
-_ON_NODE = re.compile(r" N(\d+)=(\d+)")
-_PAGE_SIZE = re.compile(r" kernelpagesize_kB=(\d+)")
-_FREE = re.compile(r"Node \d+ (\w+(?:\(\w+\))?):\s+(\d+)")
+# PID_MAX_LIMIT of 64-bit Linux (linux/threads.h); /proc/sys/kernel/pid_max may be lower, and can be raised to it.
+LARGEST_PID = 1 << 22
 
+# The words of numa_maps (Linux, mpol_to_str). The one that begins like another is ahead of it.
 _POLICIES = {
     "default": MemoryPolicy.NONE,
     "local": MemoryPolicy.NONE,
-    "prefer": MemoryPolicy.PREFERRED,
     "prefer (many)": MemoryPolicy.PREFERRED,
+    "prefer": MemoryPolicy.PREFERRED,
     "bind": MemoryPolicy.BIND,
     "interleave": MemoryPolicy.INTERLEAVE,
     "weighted interleave": MemoryPolicy.INTERLEAVE,
 }
+
+# The kernel writes a policy into a buffer of 64 characters and cuts what is longer (fs/proc/task_mmu.c), so one that
+# fills it may have lost nodes. An address of 16 digits, a blank, the policy and a blank is all that is read.
+_LONGEST_POLICY = 63
+_POLICY_BYTES = 16 + 1 + _LONGEST_POLICY + 1
 
 
 class ThreadPolicy(Value):
@@ -64,22 +68,52 @@ class Pages(Value):
         return sum(self.own.values())
 
 
+# ---- processes and threads -----------------------------------------------------------------------------------
+
+
+def process_id(text: str) -> int:
+    """Read the number of a process.
+
+    Raises:
+        OptionError: no process has such a number; to the kernel's calls, 0 is whoever calls them.
+    """
+    return whole_number(text, "PID", 1, LARGEST_PID)
+
+
 def thread_ids(pid: int | None = None) -> list[int]:
     """The threads of a process (None: this one), by the kernel's numbers, ascending.
 
     Raises:
+        FileNotFoundError: /proc is not mounted, or is that of another PID namespace, whose numbers are not ours.
         ProcessLookupError: there is no such process.
+        PermissionError: /proc is mounted with hidepid, and the process is another user's.
     """
+    _see_that_proc_is_ours()
     try:
-        return sorted(map(int, os.listdir(_process(pid) / "task")))  # noqa: PTH208 -- names alone are wanted
+        names = os.listdir(f"{_process(pid)}/task")
     except FileNotFoundError:
-        raise ProcessLookupError(f"there is no process {pid}") from None
+        raise ProcessLookupError(errno.ESRCH, f"there is no process {pid} in /proc") from None
+    return sorted(whole_number(name, "a thread in /proc", 1) for name in names)
+
+
+def _see_that_proc_is_ours() -> None:
+    try:
+        here = os.readlink("/proc/self")
+    except OSError:
+        text = "/proc is not mounted here (mount -t proc proc /proc), or does not show this process"
+        raise FileNotFoundError(errno.ENOENT, text) from None
+    if here != str(os.getpid()):
+        text = (
+            f"/proc is that of another PID namespace, in which this process is {here} and not {os.getpid()}: mount its "
+            "own (unshare --mount-proc)"
+        )
+        raise FileNotFoundError(errno.ENOENT, text)
 
 
 def thread_name(pid: int, thread: int) -> str:
     """A thread's name, or "" if it has ended."""
     try:
-        return (_process(pid) / "task" / str(thread) / "comm").read_text(errors="replace").strip()
+        return _beginning(f"{_process(pid)}/task/{thread}/comm", 64).decode(errors="replace").strip()
     except OSError:
         return ""
 
@@ -87,7 +121,7 @@ def thread_name(pid: int, thread: int) -> str:
 def owner(pid: int) -> int | None:
     """The user id of a process, or None if it cannot be known."""
     try:
-        return _process(pid).stat().st_uid
+        return os.stat(_process(pid)).st_uid
     except OSError:
         return None
 
@@ -98,29 +132,63 @@ def environment(pid: int) -> dict[str, str]:
     Raises:
         OSError: there is no such process, or it is another user's.
     """
-    pieces = (_process(pid) / "environ").read_bytes().split(b"\0")
+    pieces = _content(f"{_process(pid)}/environ").split(b"\0")
     pairs = (os.fsdecode(piece).partition("=") for piece in pieces if b"=" in piece)
     return {name: value for name, _, value in pairs}
+
+
+def status(pid: int | None, name: str) -> str | None:
+    """A line of a process's status (None: this one's), without its name; None if the kernel does not tell."""
+    try:
+        text = _content(f"{_process(pid)}/status").decode(errors="replace")
+    except OSError:
+        return None
+    start = f"{name}:"
+    return next((line.removeprefix(start).strip() for line in text.split("\n") if line.startswith(start)), None)
+
+
+def affinity(thread: int) -> CpuSet:
+    """The CPUs that a thread may run on (sched_getaffinity; of any user's).
+
+    Raises:
+        ProcessLookupError: there is no such thread.
+        PermissionError: a seccomp profile denies the call.
+    """
+    return CpuSet(os.sched_getaffinity(thread))
+
+
+# ---- memory policies and pages -------------------------------------------------------------------------------
 
 
 def thread_policy(thread: int, pid: int | None = None) -> ThreadPolicy | None:
     """A thread's memory policy, from the first line of its numa_maps; None if that cannot be read.
 
-    Only that line: the kernel walks all pages of every mapping that it is asked for.
+    One read of no more bytes than are wanted: the kernel walks all pages of as many mappings as it takes to fill what
+    it is asked for, so that a buffered line costs milliseconds a thread, and more as the heap grows.
     """
     try:
-        with (_process(pid) / "task" / str(thread) / "numa_maps").open() as lines:
-            return parse_policy(lines.readline())
+        line = _beginning(f"{_process(pid)}/task/{thread}/numa_maps", _POLICY_BYTES)
     except OSError:
         return None
+    return parse_policy(line.decode(errors="replace"))
 
 
 def parse_policy(line: str) -> ThreadPolicy | None:
-    """Read the policy of a line of numa_maps; None if it is none that is known."""
-    match = _MAPPING.match(line)
-    if match is None or match[1] not in _POLICIES:
+    """Read the policy of a line of numa_maps; None if it is none that is known, or has been cut."""
+    policy, text, _ = _policy_and_rest(line)
+    if policy is None or len(text) >= _LONGEST_POLICY:
         return None
-    return ThreadPolicy(_POLICIES[match[1]], NodeSet(match[2] or ""))
+    return ThreadPolicy(policy, NodeSet(text.partition(":")[2]))
+
+
+def _policy_and_rest(line: str) -> tuple[MemoryPolicy | None, str, str]:
+    """Take apart a line of numa_maps: after the address, the policy with its flags and nodes, and what else it says."""
+    _, _, said = line.rstrip("\n").partition(" ")
+    for name, policy in _POLICIES.items():
+        more, blank, rest = said.removeprefix(name).partition(" ")
+        if said.startswith(name) and (not more or more[0] in "=:"):
+            return policy, name + more, blank + rest
+    return None, "", ""
 
 
 def pages(pid: int | None = None) -> Pages:
@@ -128,39 +196,49 @@ def pages(pid: int | None = None) -> Pages:
 
     Raises:
         OSError: numa_maps is not there (a sandbox such as gVisor, a kernel without NUMA), or is another user's.
+        OptionError: it holds what is no number.
     """
-    with (_process(pid) / "numa_maps").open(errors="replace") as lines:
+    # No other line ends than the kernel's: a file's name may hold a carriage return.
+    with open(f"{_process(pid)}/numa_maps", errors="replace", newline="\n") as lines:
         return count_pages(lines)
 
 
 def count_pages(lines: Iterable[str]) -> Pages:
-    """Add up the lines of a numa_maps."""
-    own: Counter[int] = Counter()
-    shared: Counter[int] = Counter()
+    """Add up the lines of a numa_maps.
+
+    Raises:
+        OptionError: a count is no number.
+    """
+    own: dict[int, int] = {}
+    shared: dict[int, int] = {}
     for line in lines:
-        match = _MAPPING.match(line)
-        rest = match[3] if match else ""
-        size = _PAGE_SIZE.search(rest)
+        _, _, rest = _policy_and_rest(line)
+        page_size, found = 4 * 1024, []
+        for word in rest.split(" "):
+            name, is_count, number = word.partition("=")
+            if name == "kernelpagesize_kB":
+                page_size = whole_number(number, "a page size of numa_maps") * 1024
+            elif is_count and name[:1] == "N":
+                found.append((whole_number(name[1:], "a node of numa_maps"), whole_number(number, "a page count")))
         counts = shared if " file=" in rest else own
-        for node, number in _ON_NODE.findall(rest):
-            counts[int(node)] += int(number) * (int(size[1]) if size else 4) * 1024
-    return Pages(dict(own), dict(shared))
+        for node, number_of_pages in found:
+            counts[node] = counts.get(node, 0) + number_of_pages * page_size
+    return Pages(own, shared)
 
 
 def allowed_nodes(pid: int | None = None) -> NodeSet | None:
     """The NUMA nodes that a process may have memory of (Mems_allowed_list), or None if the kernel does not tell."""
-    try:
-        status = (_process(pid) / "status").read_text(errors="replace")
-    except OSError:
-        return None
-    match = re.search(r"^Mems_allowed_list:\s*(\S*)", status, re.MULTILINE)
-    return None if match is None else NodeSet(match[1])
+    nodes = status(pid, "Mems_allowed_list")
+    return None if nodes is None else NodeSet(nodes)
+
+
+# ---- nodes ---------------------------------------------------------------------------------------------------
 
 
 def online_nodes() -> NodeSet:
     """The NUMA nodes that are online; node 0 where the kernel does not tell."""
     try:
-        return NodeSet((_NODES / "online").read_text())
+        return NodeSet(_content(f"{_NODES}/online").decode())
     except OSError:
         return NodeSet([0])
 
@@ -177,27 +255,39 @@ class NodeMemory(Value):
 def node_memory(node: int) -> NodeMemory | None:
     """How much memory of a node is free now, or None if the kernel does not tell."""
     try:
-        text = (_NODES / f"node{node}" / "meminfo").read_text()
+        text = _content(f"{_NODES}/node{node}/meminfo").decode()
     except OSError:
         return None
     return parse_node_memory(node, text)
 
 
 def parse_node_memory(node: int, text: str) -> NodeMemory:
-    """Read a node's meminfo."""
-    sizes = {name: int(size) * 1024 for name, size in _FREE.findall(text)}
+    """Read a node's meminfo, whose lines are such as ``Node 0 MemFree:  1048576 kB``."""
+    sizes: dict[str, int] = {}
+    for line in text.split("\n"):
+        head, _, size = line.partition(":")
+        if size:
+            sizes[head.split()[-1]] = whole_number(size.removesuffix("kB"), f"a size of node {node}'s meminfo") * 1024
     dropped = sizes.get("Active(file)", 0) + sizes.get("Inactive(file)", 0)
     return NodeMemory(node, sizes.get("MemTotal", 0), sizes.get("MemFree", 0), dropped)
 
 
-def affinity(thread: int) -> CpuSet:
-    """The CPUs that a thread may run on (sched_getaffinity; of any user's).
-
-    Raises:
-        ProcessLookupError: there is no such thread.
-    """
-    return CpuSet(os.sched_getaffinity(thread))
+# ---- files ---------------------------------------------------------------------------------------------------
 
 
-def _process(pid: int | None) -> Path:
-    return _PROC / ("self" if pid is None else str(pid))
+def _process(pid: int | None) -> str:
+    return "/proc/self" if pid is None else f"/proc/{pid}"
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
+def _beginning(path: str, size: int) -> bytes:
+    """What one read of at most this many bytes gives."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, size)
+    finally:
+        os.close(descriptor)

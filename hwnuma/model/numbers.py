@@ -1,0 +1,40 @@
+"""Numbers in text from outside: a command line, an environment, a file of the kernel's."""
+
+from __future__ import annotations
+
+from hwnuma.errors import OptionError
+
+# What a signed 64-bit number of the kernel's can hold; nobody counts ranks, CPUs or pages beyond it.
+LARGEST_NUMBER = (1 << 63) - 1
+
+# That number's digits. More are refused unread: int() takes quadratic time, and above 4,300 digits a ValueError.
+_MOST_DIGITS = len(str(LARGEST_NUMBER))
+
+# How much of a wrong text an error repeats.
+_SHOWN = 40
+
+
+def whole_number(text: str, what: str, least: int = 0, most: int = LARGEST_NUMBER) -> int:
+    """Read a whole number from text that somebody else wrote, in place of `int`.
+
+    `int` takes more than people write (``1_000``, ``+1``, the digits of all scripts), `str.isdigit` is true of ``²``,
+    which `int` then refuses, and more than 4,300 digits are refused with a ValueError of their own. Here it is ASCII
+    digits, at most nineteen, with a minus sign ahead and white space around them allowed.
+
+    Args:
+        text: the text.
+        what: what the number is, as an error is to call it: ``LOCAL_RANK``, ``a page count of numa_maps``.
+        least: the least number that makes sense.
+        most: the greatest.
+
+    Raises:
+        OptionError: it is no such number.
+    """
+    word = text.strip()
+    digits = word.removeprefix("-")
+    if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS:
+        number = int(word)
+        if least <= number <= most:
+            return number
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    raise OptionError(f"{what} is {shown!r}, and not a whole number from {least} to {most}")
