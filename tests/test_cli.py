@@ -176,7 +176,7 @@ def test_too_few_cores_are_refused_on_request() -> None:
 
 BAD = [
     (["plan", "--topology", "/nowhere.xml"], 2, "cannot read the topology file /nowhere.xml: No such file"),
-    (["plan", "--topology", "/dev/null"], 2, "is empty"),
+    (["plan", "--topology", "/dev/null"], 2, "it is a character device, and only a regular file is read"),
     (["plan", "--topology", __file__], 2, "not well-formed XML"),
     (["plan", "--synthetic", "nonsense"], 2, "synthetic"),
     (["plan", "--topology", DGX, "--synthetic", "pu:2"], 2, "not allowed with"),

@@ -7,10 +7,12 @@ options of its own, so that all arguments are Python's; the options of ``hwnuma 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from hwnuma.cli.exit_status import NOT_EXECUTABLE
 from hwnuma.cli.start import main as hwnuma
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if not sys.executable:
         print("hwnuma-python: this Python does not know its own path (sys.executable is empty)", file=sys.stderr)
-        return NOT_EXECUTABLE
+        return 126  # as a shell has it for what it cannot run
     return hwnuma(["exec", "--", sys.executable, *(sys.argv[1:] if arguments is None else arguments)])
 
 

@@ -1,15 +1,20 @@
 """Where the programs ``hwnuma`` and ``python -m hwnuma`` begin: the quick ways first.
 
-``hwnuma exec`` runs once a worker, so nothing is imported here that it does not need.
+A launcher starts every rank through ``hwnuma exec``, so nothing is imported here that a rank does not need.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+# What hands a place over, as options and as variables; and the record that such a place leaves, which is written anew.
+_HANDED_OVER = {"--cpus": "HWNUMA_CPUS", "--nodes": "HWNUMA_NODES", "--memory": "HWNUMA_MEMORY"}
+_RECORD = ("HWNUMA_BOUND_CPUS", "HWNUMA_BOUND_NODES", "HWNUMA_BOUND_MEMORY")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,10 +27,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status; `exec` returns 126 or 127 for a command that cannot be run, and otherwise becomes it.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["exec"]:
-        from hwnuma.cli import exec as exec_command
+    if words[:1] != ["exec"]:
+        from hwnuma.cli.main import main as whole
 
-        return exec_command.main(words[1:])
-    from hwnuma.cli.main import main as whole
+        return whole(words)
+    _become_at_handed_over_place(words[1:], os.environ)
+    from hwnuma.cli import exec as exec_command
 
-    return whole(words)
+    return exec_command.main(words[1:])
+
+
+def _become_at_handed_over_place(words: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Bind to a place that was planned already and become the command, with the extension module alone.
+
+    Returns only where this way is not the one to go, or fails, with all as it was: the whole program then does the same
+    with every option, and says what is wrong.
+    """
+    place, command = _place_and_command(words, environment)
+    cpus, nodes, memory = place["--cpus"], place["--nodes"], place["--memory"] or "none"
+    # bind: the whole program looks whether the nodes are nearly full. Without nodes, it finds those of the CPUs.
+    if not cpus or not command or memory == "bind" or (memory != "none" and not nodes):
+        return
+    try:
+        from hwnuma.hwloc.self_binding import bind_self
+        from hwnuma.launch.execute import become, resolve_command
+
+        program = resolve_command(command)
+        if bind_self(cpus, nodes, memory):
+            become(program, command, {**environment, **dict(zip(_RECORD, (cpus, nodes, memory), strict=True))})
+    except (ImportError, OSError):
+        return
+
+
+def _place_and_command(words: Sequence[str], environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The texts of the three options and the command; no command if any other option or variable says anything."""
+    place = {flag: environment.get(variable, "") for flag, variable in _HANDED_OVER.items()}
+    for name in environment:
+        if name.startswith("HWNUMA_") and name not in (*_HANDED_OVER.values(), *_RECORD) and environment[name]:
+            return place, []
+    rest = list(words)
+    while rest and rest[0].startswith("-") and rest[0] != "--":
+        flag, equals, text = rest.pop(0).partition("=")
+        if flag not in place or not (equals or rest):
+            return place, []
+        place[flag] = text if equals else rest.pop(0)
+    return place, rest[1:] if rest[:1] == ["--"] else rest

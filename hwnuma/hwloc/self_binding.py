@@ -23,7 +23,7 @@ def bind_self(cpus: str, nodes: str = "", memory: str = "none") -> bool:
 
     Args:
         cpus: as ``str(CpuSet)`` writes it; in any other form it is not taken, so that the text can be the record.
-        nodes: as ``str(NodeSet)`` writes it; of no meaning with the memory policy "none".
+        nodes: as ``str(NodeSet)`` writes it; may be empty with the memory policy "none".
         memory: the value of a `hwnuma.model.options.MemoryPolicy`. With "none" the thread's policy stays as it is.
 
     Returns:

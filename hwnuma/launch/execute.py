@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import _signal  # what `signal` is made of: that makes enumerations first, in half a millisecond of each worker's start
 import os
-import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import NoReturn
 
 # What an interpreter ignores from its start on (CPython, Python/pylifecycle.c). Whether they were ignored before that
 # cannot be known afterwards. A parent does not tell either: a launcher that is written in Python ignores them itself
@@ -26,11 +27,13 @@ def resolve_command(command: Sequence[str]) -> str:
         PermissionError: it cannot be executed (a shell's 126).
     """
     name = command[0]
-    found = shutil.which(name)
-    if found is not None:
-        return found
-    there = [Path(name)] if os.sep in name else [Path(folder, name) for folder in os.get_exec_path()]
-    if any(path.exists() for path in there):
+    # shutil.which does the same and imports compression for archives; os.get_exec_path imports warnings.
+    folders = [""] if os.sep in name else os.environ.get("PATH", os.defpath).split(os.pathsep)
+    paths = [os.path.join(folder, name) for folder in folders]  # noqa: PTH118 -- pathlib costs more than the search
+    for path in paths:
+        if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112
+            return path
+    if any(map(os.path.exists, paths)):
         raise PermissionError(f"{name} is not an executable file: check its permissions")
     raise FileNotFoundError(f"{name}: command not found")
 
