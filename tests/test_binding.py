@@ -246,6 +246,7 @@ def test_a_process_that_is_not_there_is_named() -> None:
 AS_NOBODY = """
 import json, os, sys
 from hwnuma import Binding, BindingError, CpuSet, bind_process  # while this Python's files may be read
+import hwnuma.processes.refusals
 os.setuid(65534)
 try:
     bind_process(int(sys.argv[1]), Binding(0, cpuset=CpuSet(sys.argv[2])))

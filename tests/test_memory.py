@@ -13,7 +13,8 @@ import hwnuma
 from hwnuma import Binding, BindingError, CpuSet, HwlocError, MemoryPolicy, NodeSet, OptionError, Topology
 from hwnuma.hwloc.mempolicy import restore_policy, save_policy
 from hwnuma.processes import procfs
-from hwnuma.processes.binding import apply, nearly_full
+from hwnuma.processes.binding import apply
+from hwnuma.processes.memory import nearly_full
 from tests.processes import answer_of, clean_environment
 from tests.require import require
 from tests.seccomp import can_deny

@@ -16,7 +16,8 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import replace
-from hwnuma.processes.binding import Applied, apply
+from hwnuma.processes.binding import Applied, apply, check_cpus
+from hwnuma.processes.procfs import check_process_id
 
 
 def bind(
@@ -91,25 +92,28 @@ def bound(
     Raises:
         HwnumaError: it cannot be placed or bound; the process is as it was.
     """
+    from hwnuma.processes.blocks import BLOCKS  # only now: bind and exec have no end to wait for
+
     if isinstance(to, CpuSet):
         to = Binding(local_rank or 0, cpuset=to)
     if isinstance(to, Binding):
-        job, given = Job(NumaOptions(AffinityMode.NODE, memory=to.memory)), to
+        job, given = Job(NumaOptions(AffinityMode.NODE, memory=to.memory)), _with_nodes(to)
     else:
         job, given = Job(NumaOptions.of(to), gpus, ranks, environment=dict(os.environ)), None
+    options, block, binding = job.options, None, None
     try:
-        applied = _place_and_apply(job, local_rank, given)
-    except HwnumaError as error:
-        if not job.options.should_fall_back_if_binding_fails:
-            raise
-        warn(f"running unbound, as asked: {error}")
-        yield Binding(local_rank or 0, error=error)
-        return
-    try:
-        yield applied.binding
+        try:
+            with _topology(given) as topology:
+                block = Applied(place(topology, job, local_rank) if given is None else given)
+                BLOCKS.enter(topology, block, all_threads=options.all_threads, migrate=options.migrate)
+            binding = _logged(block).binding
+        except HwnumaError as error:
+            binding = _unbound(job, local_rank, error)
+        yield binding
     finally:
-        with Topology.for_binding() as topology:
-            applied.undo(topology)
+        if block is not None:
+            with Topology.for_binding() as topology:
+                BLOCKS.leave(topology, block)
 
 
 def bind_job(
@@ -126,10 +130,15 @@ def bind_job(
     try:
         return _place_and_apply(job, local_rank, given, will_exec=will_exec).binding
     except HwnumaError as error:
-        if not job.options.should_fall_back_if_binding_fails:
-            raise
-        warn(f"running unbound, as asked: {error}")
-        return Binding(local_rank or 0, error=error)
+        return _unbound(job, local_rank, error)
+
+
+def _unbound(job: Job, local_rank: int | None, error: HwnumaError) -> Binding:
+    """Go on without binding where the job says so; else it is an error."""
+    if not job.options.should_fall_back_if_binding_fails:
+        raise error
+    warn(f"running unbound, as asked: {error}")
+    return Binding(local_rank or 0, error=error)
 
 
 def bind_process(pid: int, binding: Binding, *, all_threads: bool = False, migrate: bool = False) -> Binding:
@@ -150,7 +159,8 @@ def bind_process(pid: int, binding: Binding, *, all_threads: bool = False, migra
         BindingError: the kernel refused: errno EPERM for another user's process, ESRCH if there is none; or the binding
             has the memory policy bind. All is as it was.
     """
-    with Topology.for_binding(binding.nodeset, binding.cpuset) as topology:
+    check_process_id(pid)
+    with _topology(binding) as topology:
         applied = apply(topology, binding, pid=pid, all_threads=all_threads, migrate=migrate)
     return _logged(applied).binding
 
@@ -159,20 +169,30 @@ def _place_and_apply(
     job: Job, local_rank: int | None, given: Binding | None = None, *, will_exec: bool = False
 ) -> Applied:
     options = job.options
-    if given is not None and given.memory is not MemoryPolicy.NONE and not given.nodeset:
-        given = replace(given, nodeset=nodes_of(given.cpuset))
-    with (
-        Topology.from_this_system() if given is None else Topology.for_binding(given.nodeset, given.cpuset) as topology
-    ):
-        binding = place(topology, job, local_rank) if given is None else given
+    given = None if given is None else _with_nodes(given)
+    with _topology(given) as topology:
         applied = apply(
             topology,
-            binding,
+            place(topology, job, local_rank) if given is None else given,
             all_threads=options.all_threads,
             migrate=options.migrate and not will_exec,
-            look_at_pages=not will_exec,
+            will_exec=will_exec,
         )
     return _logged(applied)
+
+
+def _with_nodes(given: Binding) -> Binding:
+    """What a launcher gave, with the nodes of its CPUs where a memory policy needs them."""
+    if given.memory is MemoryPolicy.NONE or given.nodeset:
+        return given
+    return replace(given, nodeset=nodes_of(given.cpuset))
+
+
+def _topology(given: Binding | None) -> Topology:
+    """What to plan and bind through; no more than binding takes where CPUs are given."""
+    if given is None:
+        return Topology.from_this_system()
+    return Topology.for_binding(given.nodeset, check_cpus(given.cpuset))
 
 
 def _logged(applied: Applied) -> Applied:

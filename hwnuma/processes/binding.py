@@ -1,33 +1,35 @@
 """Apply a Binding to this process, to a thread or to another process; read back what the kernel did; undo it.
 
-All or nothing: where anything fails, every thread that was moved is back where it was. Memory is reported apart from
-CPUs, since a container may deny set_mempolicy and allow sched_setaffinity.
+All or nothing: where anything fails, or an interrupt comes, every thread that was moved is back where it was. Memory
+(`hwnuma.processes.memory`) is reported apart from CPUs, since a container may deny set_mempolicy and allow
+sched_setaffinity.
+
+`hwnuma exec` runs this once a worker: what only a memory policy or a failure needs is imported where it is needed.
 """
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
-import threading
-from collections.abc import Iterable
+from _thread import get_native_id  # threading costs more to import than all else here
+from collections.abc import Callable, Collection
 
-from hwnuma.errors import BindingError, HwlocError
-from hwnuma.hwloc.mempolicy import SavedPolicy, migrate_pages, restore_policy, save_policy
+from hwnuma.errors import BindingError, HwlocError, OptionError, warn
 from hwnuma.hwloc.topology import Topology
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.options import MemoryPolicy
 from hwnuma.model.plan import Binding
-from hwnuma.model.value import replace
 from hwnuma.processes import procfs
 
-logger = logging.getLogger("hwnuma")
-
-# A node with less than this share of its memory to be had is nearly full: `bind` ends in an OOM kill there.
-_NEARLY_FULL = 0.10
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.hwloc.mempolicy import SavedPolicy
 
 # Passes over the threads of a process that starts threads all the time; those inherit the binding anyway.
 _MOST_PASSES, _QUIET_PASSES = 1000, 3
+
+# The highest CPU number of a Linux with MAXSMP (NR_CPUS 8,192, arch/x86/Kconfig); other kernels have fewer.
+LARGEST_CPU = 8191
 
 
 class Applied:
@@ -36,54 +38,109 @@ class Applied:
     Attributes:
         binding: what was bound to; with `memory_error` if the memory policy could not be set and may be missing.
         pid: the process.
-        moved: the former affinity of each thread that was moved.
+        leader: the thread whose affinity the others were compared with: the calling one, or the process's main one.
+        before: the former affinity of the leader; None until it is moved.
+        moved: the former affinity of each thread that was moved; written down ahead of the move.
         kept: the threads that somebody had pinned and that were left alone.
+        there_already: the threads that were on just these CPUs before.
+        policy: the calling thread, and its former memory policy if it was changed.
+        complete: whether all was done.
         pages_before: where memory was ahead of binding; None if it was not looked at or cannot be.
         pages_after: where it was after migrating; None if nothing was migrated.
         warnings: what somebody should know, a sentence each.
     """
 
-    def __init__(self, binding: Binding, pid: int) -> None:
-        self.binding, self.pid = binding, pid
+    def __init__(self, binding: Binding, pid: int | None = None) -> None:
+        self.binding = binding
+        self.pid = os.getpid() if pid is None else pid
+        self.is_own = self.pid == os.getpid()
+        self.leader = get_native_id() if self.is_own else self.pid
+        self.before: CpuSet | None = None
         self.moved: dict[int, CpuSet] = {}
         self.kept: dict[int, CpuSet] = {}
+        self.there_already: set[int] = set()
+        self.policy: tuple[int, SavedPolicy] | None = None
+        self.complete = False
         self.pages_before: procfs.Pages | None = None
         self.pages_after: procfs.Pages | None = None
         self.warnings: tuple[str, ...] = ()
-        self._there_already: set[int] = set()
-        self._policy: tuple[int, SavedPolicy] | None = None
+        self._undone = False
 
     @property
     def memory_error(self) -> BindingError | None:
         """Why the memory policy is not set though the CPUs are bound, or None."""
         return self.binding.memory_error
 
-    def undo(self, topology: Topology) -> None:
+    def former(self, thread: int) -> CpuSet | None:
+        """Where undoing puts a thread that is on the bound CPUs now; None for one that was not put there by this.
+
+        A thread that is not known was started since, and follows the leader.
+        """
+        if thread in self.there_already or thread in self.kept:
+            return None
+        return self.moved.get(thread, self.before)
+
+    def undo(self, topology: Topology, *, newcomers: bool = True) -> None:
         """Put every thread back where it was, each to its own former affinity, and the memory policy too.
 
         A thread that was started since follows the one that bound. A thread that somebody has pinned since stays.
         Memory that was migrated stays. The memory policy is put back if the thread that bound calls this.
-        """
-        if self._policy is not None and self._policy[0] == threading.get_native_id():
-            restore_policy(self._policy[1])
-            self._policy = None
-        first = next(iter(self.moved.values()), None)
-        for _ in range(_QUIET_PASSES):
-            restored = [thread for thread in _threads(self.pid) if self._restore(topology, thread, first)]
-            if not restored:
-                return
 
-    def _restore(self, topology: Topology, thread: int, first: CpuSet | None) -> bool:
-        former = self.moved.get(thread, None if thread in self._there_already else first)
-        if former is None or _affinity(topology, thread) != self.binding.cpuset or former == self.binding.cpuset:
-            return False
+        Args:
+            topology: this system's.
+            newcomers: put back threads, too, that were started since.
+        """
+        if self._undone:
+            return
+        if self.is_own and self.pid != os.getpid():
+            self._go_on_in_child()
+        for _ in range(_QUIET_PASSES):
+            if not [thread for thread in self._to_undo(newcomers=newcomers) if self._restore(topology, thread)]:
+                break
+        if self.policy is not None:
+            from hwnuma.processes.memory import put_policy_back  # only now: most bindings have no policy
+
+            put_policy_back(self)
+        self._undone = True
+
+    def hand_over(self, heir: Applied) -> None:
+        """Leave threads that another binding has taken over since to that one: undoing it puts them where this would.
+
+        Without it, undoing this would leave such a thread alone, and undoing the other one would put it on the CPUs of
+        this, which nothing undoes any more.
+        """
+        for thread in [*heir.moved, *heir.there_already]:
+            former = self.former(thread)
+            if former is None or heir.moved.get(thread, heir.binding.cpuset) != self.binding.cpuset:
+                continue
+            heir.moved[thread] = former
+            heir.there_already.discard(thread)
+            if thread == heir.leader:
+                heir.before = former
+            self.there_already.add(thread)
+        if self.policy is not None and heir.policy is not None and self.policy[0] == heir.policy[0]:
+            heir.policy, self.policy = self.policy, None
+
+    def _go_on_in_child(self) -> None:
+        """Turn to this process, a child that was forked since: the parent's threads are none of its business."""
+        self.pid, self.leader = os.getpid(), get_native_id()
+        self.moved, self.kept, self.there_already = {}, {}, set()
+        if self.policy is not None:
+            self.policy = (self.leader, self.policy[1])
+
+    def _to_undo(self, *, newcomers: bool) -> Collection[int]:
         try:
-            topology.set_thread_cpubind(former, thread)
-        except HwlocError as error:
-            if error.errno != errno.ESRCH:
-                logger.warning("thread %d could not be put back to CPUs %s: %s", thread, former, error.strerror)
+            return procfs.thread_ids(None if self.is_own else self.pid) if newcomers else list(self.moved)
+        except OSError:
+            return list(self.moved)
+
+    def _restore(self, topology: Topology, thread: int) -> bool:
+        former, found = self.former(thread), _affinity(topology, thread)
+        # Where it was not finished, a thread that it moved may be anywhere: the kernel may have cut the CPUs.
+        is_there = found == self.binding.cpuset or (not self.complete and thread in self.moved)
+        if former is None or found is None or found == former or not is_there:
             return False
-        return True
+        return _put(topology, thread, former)
 
 
 def apply(
@@ -93,7 +150,7 @@ def apply(
     pid: int | None = None,
     all_threads: bool = False,
     migrate: bool = False,
-    look_at_pages: bool = True,
+    will_exec: bool = False,
 ) -> Applied:
     """Bind a process, and check that the kernel did just that.
 
@@ -107,7 +164,8 @@ def apply(
         pid: another process, all its threads; None is this one. Linux lets no process set another's memory policy.
         all_threads: move pinned threads too.
         migrate: move memory that is already allocated on other nodes to the binding's nodes.
-        look_at_pages: say how much memory was on other nodes; of no interest just ahead of an exec.
+        will_exec: this process becomes another program at once. That ends all threads but the calling one, and frees
+            all memory (execve(2)), so nothing but the calling thread is bound and looked at, and no /proc is needed.
 
     Returns:
         What was done. If the policy is `preferred` or `interleave` and could not be set, the reason is a warning and in
@@ -117,19 +175,50 @@ def apply(
         HwnumaError: the binding carries an error.
         NotThisSystemError: the topology is another machine's.
         BindingError: the kernel refused, or did something else, or a `bind` memory policy could not be set; then all is
-            as it was before. errno EPERM: another user's process; ESRCH: there is no such process.
+            as it was before. errno EPERM: another user's process; ESRCH: there is no such process; ENOENT: there is no
+            /proc to list its threads in.
     """
-    binding.check()
-    process = os.getpid() if pid is None else pid
-    applied = Applied(binding, process)
-    leader = threading.get_native_id() if process == os.getpid() else process
-    try:
-        _bind_threads(topology, applied, leader, all_threads=all_threads)
-        _apply_memory(topology, applied, migrate=migrate, look_at_pages=look_at_pages)
-    except BaseException:
-        applied.undo(topology)
-        raise
+    applied = Applied(binding, pid)
+    carry_out(topology, applied, all_threads=all_threads, migrate=migrate, will_exec=will_exec)
     return applied
+
+
+def carry_out(
+    topology: Topology,
+    applied: Applied,
+    *,
+    all_threads: bool = False,
+    migrate: bool = False,
+    will_exec: bool = False,
+    left_alone: Collection[int] = (),
+) -> None:
+    """Do what `apply` does for whoever needs the record of it ahead of the first move.
+
+    Args:
+        topology: as for `apply`.
+        applied: the record, as it was made.
+        all_threads: as for `apply`.
+        migrate: as for `apply`.
+        will_exec: as for `apply`.
+        left_alone: threads to leave where they are as if somebody had pinned them.
+
+    Raises:
+        HwnumaError: as `apply`.
+    """
+    binding = applied.binding.check()
+    try:
+        if will_exec:
+            _bind_leader(topology, applied)
+        else:
+            _bind_threads(topology, applied, left_alone, all_threads=all_threads)
+        if binding.memory is not MemoryPolicy.NONE or migrate:
+            from hwnuma.processes.memory import apply_memory  # only now: most bindings have no policy
+
+            apply_memory(topology, applied, migrate=migrate, look_at_pages=not will_exec)
+        applied.complete = True
+    except BaseException:
+        to_the_end(lambda: applied.undo(topology))
+        raise
 
 
 def bind_thread(topology: Topology, cpuset: CpuSet, thread: int = 0) -> CpuSet:
@@ -146,105 +235,166 @@ def bind_thread(topology: Topology, cpuset: CpuSet, thread: int = 0) -> CpuSet:
     Raises:
         BindingError: the kernel refused or did something else; then all is as it was before.
     """
-    thread = thread or threading.get_native_id()
+    thread = thread or get_native_id()
     before = _affinity(topology, thread)
     if before is None:
         raise BindingError(errno.ESRCH, f"there is no thread {thread} to bind: it has ended, or is another machine's")
-    _move(topology, thread, cpuset)
-    found = _affinity(topology, thread)
-    if found is not None and found != cpuset:
-        topology.set_thread_cpubind(before, thread)
-        raise BindingError(
-            errno.EINVAL,
-            f"binding to CPUs {cpuset} gave CPUs {found}: the kernel cuts an affinity to the CPUs that are online and "
-            "in the cgroup, which are others than were planned with; plan again",
-        )
+    try:
+        _move_and_read_back(topology, thread, cpuset)
+    except BaseException:
+        if _affinity(topology, thread) != before:
+            to_the_end(lambda: _put(topology, thread, before))
+        raise
     return before
+
+
+def to_the_end(action: Callable[[], object]) -> None:
+    """Do what puts things back, whatever interrupts come: they are raised when it is done.
+
+    Args:
+        action: what to do; after an interrupt it is done once more, so it has to bear that.
+    """
+    interrupt: KeyboardInterrupt | None = None
+    done = False
+    while not done:
+        try:
+            action()
+            done = True
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def check_cpus(cpuset: CpuSet) -> CpuSet:
+    """Return CPUs that somebody gave, if there can be such; making a topology of a million of them takes hours.
+
+    Raises:
+        OptionError: no Linux has such CPUs.
+    """
+    if cpuset.last > LARGEST_CPU:
+        raise OptionError(
+            f"CPU {cpuset.last} is none that Linux can have: they are numbered from 0 to {LARGEST_CPU} at most"
+        )
+    return cpuset
 
 
 # ---- CPUs ----------------------------------------------------------------------------------------------------
 
 
-def _bind_threads(topology: Topology, applied: Applied, leader: int, *, all_threads: bool) -> None:
+def _bind_leader(topology: Topology, applied: Applied) -> CpuSet:
+    """Bind the leading thread and read it back; give its former affinity."""
+    thread = applied.leader
+    before = _affinity(topology, thread)
+    if before is None:
+        from hwnuma.processes.refusals import no_such_process  # only now: this is a failure
+
+        raise no_such_process(applied.pid)
+    applied.before = applied.moved[thread] = before
+    _move_and_read_back(topology, thread, applied.binding.cpuset, applied.pid)
+    return before
+
+
+def _bind_threads(topology: Topology, applied: Applied, left_alone: Collection[int], *, all_threads: bool) -> None:
     """Bind the leading thread, and then those that had its affinity; again, until nothing is left to move."""
-    cpuset = applied.binding.cpuset
-    applied._there_already = {
-        thread for thread in _threads(applied.pid) if thread != leader and _affinity(topology, thread) == cpuset
-    }
-    try:
-        before = bind_thread(topology, cpuset, leader)
-    except BindingError as error:
-        raise _about_process(error, applied.pid, leader) from None
-    applied.moved[leader] = before
+    cpuset, leader = applied.binding.cpuset, applied.leader
+    threads = _threads(applied)
+    if leader not in threads and _affinity(topology, leader) is not None:
+        from hwnuma.processes.refusals import threads_not_listed  # only now: this is a failure
+
+        raise threads_not_listed(applied.pid)
+    applied.there_already = {thread for thread in threads if thread != leader and _affinity(topology, thread) == cpuset}
+    _bind_leader(topology, applied)
     quiet = 0
     for _ in range(_MOST_PASSES):
-        threads = _threads(applied.pid)
-        new = set(threads) - applied.moved.keys() - applied.kept.keys() - applied._there_already
-        moved = [thread for thread in threads if _follow(topology, applied, thread, before, all_threads=all_threads)]
+        threads = _threads(applied)
+        new = set(threads) - applied.moved.keys() - applied.kept.keys() - applied.there_already
+        moved = [
+            thread for thread in threads if _follow(topology, applied, thread, left_alone, all_threads=all_threads)
+        ]
         quiet = 0 if moved else quiet + 1
         if not moved and (not new or quiet == _QUIET_PASSES):
             return
+    raise BindingError(
+        errno.EAGAIN,
+        f"process {applied.pid} cannot be bound to CPUs {cpuset}: some of its threads were elsewhere again each of "
+        f"{_MOST_PASSES} times; something else binds them at the same time",
+    )
 
 
-def _follow(topology: Topology, applied: Applied, thread: int, before: CpuSet, *, all_threads: bool) -> bool:
+def _follow(
+    topology: Topology, applied: Applied, thread: int, left_alone: Collection[int], *, all_threads: bool
+) -> bool:
     """Bind one thread if it is to follow the leading one; say whether it was moved."""
     cpuset = applied.binding.cpuset
     found = _affinity(topology, thread)
     if found is None or found == cpuset:
         return False
-    if found != before and not all_threads:
+    if thread in left_alone or (found != applied.before and not all_threads):
         applied.kept[thread] = found
         return False
+    is_new = thread not in applied.moved
+    applied.moved.setdefault(thread, found)  # ahead of the move: an interrupt may come between the two
+    applied.kept.pop(thread, None)
     try:
-        _move(topology, thread, cpuset)
+        _move(topology, thread, cpuset, applied.pid)
     except BindingError as error:
+        if is_new:
+            del applied.moved[thread]
         if error.errno == errno.ESRCH:  # it has ended meanwhile
             return False
         raise
-    applied.moved.setdefault(thread, found)
     return True
 
 
-def _move(topology: Topology, thread: int, cpuset: CpuSet) -> None:
+def _move(topology: Topology, thread: int, cpuset: CpuSet, pid: int | None = None) -> None:
     try:
-        if thread == threading.get_native_id():
+        if thread == get_native_id():
             topology.set_cpubind(cpuset)
         else:
             topology.set_thread_cpubind(cpuset, thread)
     except HwlocError as error:
-        raise BindingError(error.errno, f"{error.strerror}: {_remedy(error.errno)}") from None
+        from hwnuma.processes.refusals import move_refused  # only now: this is a failure
+
+        raise move_refused(error, thread, os.getpid() if pid is None else pid) from None
 
 
-def _remedy(code: int | None) -> str:
-    if code == errno.ESRCH:
-        return "it has ended meanwhile"
-    if code == errno.EPERM:
-        return (
-            "only a process's own user, or root (CAP_SYS_NICE), may move it, and a container's seccomp profile may "
-            "deny sched_setaffinity"
+def _move_and_read_back(topology: Topology, thread: int, cpuset: CpuSet, pid: int | None = None) -> None:
+    _move(topology, thread, cpuset, pid)
+    found = _affinity(topology, thread)
+    if found is not None and found != cpuset:
+        raise BindingError(
+            errno.EINVAL,
+            f"binding to CPUs {cpuset} gave CPUs {found}: the kernel cuts an affinity to the CPUs that are online and "
+            "in the cgroup, which are others than were planned with; plan again",
         )
-    return (
-        "the kernel refused it; see that these CPUs are online and in the cgroup's cpuset "
-        "(/sys/fs/cgroup/…/cpuset.cpus.effective), and that the container allows sched_setaffinity"
-    )
 
 
-def _about_process(error: BindingError, pid: int, leader: int) -> BindingError:
-    """Say of which process it is, where that is another one."""
-    if pid == os.getpid():
-        return error
-    if error.errno == errno.ESRCH:
-        return BindingError(errno.ESRCH, f"there is no process {pid} to bind: it has ended, or is in another container")
-    user = procfs.owner(pid) if error.errno == errno.EPERM else None
-    whose = f" of user {user}" if user not in (None, os.geteuid()) else ""
-    return BindingError(error.errno, f"process {pid}{whose}, thread {leader}: {error.strerror}")
-
-
-def _threads(pid: int) -> list[int]:
+def _put(topology: Topology, thread: int, cpuset: CpuSet) -> bool:
+    """Put a thread back; say whether that was done. One that has ended needs none."""
     try:
-        return procfs.thread_ids(None if pid == os.getpid() else pid)
+        topology.set_thread_cpubind(cpuset, thread)
+    except HwlocError as error:
+        if error.errno != errno.ESRCH:
+            warn(f"thread {thread} could not be put back to CPUs {cpuset}: {error.strerror}")
+        return False
+    return True
+
+
+def _threads(applied: Applied) -> list[int]:
+    """The threads of a process that is bound; none if it has ended.
+
+    Raises:
+        BindingError: they cannot be listed.
+    """
+    try:
+        return procfs.thread_ids(None if applied.is_own else applied.pid)
     except ProcessLookupError:
         return []
+    except OSError as error:
+        from hwnuma.processes.refusals import threads_not_listed  # only now: this is a failure
+
+        raise threads_not_listed(applied.pid, error) from None
 
 
 def _affinity(topology: Topology, thread: int) -> CpuSet | None:
@@ -254,160 +404,25 @@ def _affinity(topology: Topology, thread: int) -> CpuSet | None:
     except HwlocError as error:
         if error.errno == errno.ESRCH:
             return None
-        raise BindingError(error.errno, error.strerror) from None
+        from hwnuma.processes.refusals import affinity_not_read  # only now: this is a failure
+
+        raise affinity_not_read(error, thread) from None
 
 
 def current_affinity(topology: Topology) -> CpuSet:
     """The CPUs that the calling thread may run on now.
 
     Where the topology cannot be bound through (a saved file that is not marked as this system), the kernel is asked.
+
+    Raises:
+        BindingError: a sandbox denies sched_getaffinity.
     """
-    return topology.get_thread_cpubind() if topology.is_this_system else CpuSet(os.sched_getaffinity(0))
-
-
-# ---- memory --------------------------------------------------------------------------------------------------
-
-
-def _apply_memory(topology: Topology, applied: Applied, *, migrate: bool, look_at_pages: bool) -> None:
-    """Set the memory policy, if one is asked for, and migrate; what fails and may be missing is a warning."""
-    binding = applied.binding
-    own = applied.pid == os.getpid()
-    if binding.memory is not MemoryPolicy.NONE:
-        error = _set_policy(topology, applied) if own else _not_from_outside(binding, applied.pid)
-        if error is not None and binding.memory is MemoryPolicy.BIND:
-            raise error
-        if error is not None:
-            applied.binding = replace(binding, memory_error=error)
-            applied.warnings += (
-                f"CPUs {binding.cpuset} are bound, but the memory policy is not set: {error.strerror}",
-            )
-        elif binding.memory is MemoryPolicy.BIND:
-            applied.warnings += tuple(nearly_full(filter(None, map(procfs.node_memory, binding.nodeset))))
-    wanted = migrate or binding.memory is not MemoryPolicy.NONE
-    if wanted and look_at_pages and binding.nodeset:
-        applied.warnings += _other_threads(applied) if own and binding.memory is not MemoryPolicy.NONE else ()
-        _look_at_pages(applied, migrate=migrate)
-
-
-def _set_policy(topology: Topology, applied: Applied) -> BindingError | None:
-    """Set the calling thread's policy and read it back; on an error the policy is as it was."""
-    binding = applied.binding
-    what = f"memory policy {binding.memory} on NUMA nodes {binding.nodeset or 'none'}"
+    thread = get_native_id()
+    if topology.is_this_system:
+        return _affinity(topology, thread) or CpuSet()
     try:
-        saved = save_policy()
-        topology.set_membind(binding.nodeset, binding.memory)
-        applied._policy = (threading.get_native_id(), saved)
-        policies, found = topology.get_membind()
-    except HwlocError as error:
-        return BindingError(error.errno, f"{what}: {error.strerror}: {_memory_remedy(error.errno)}")
-    if binding.memory in policies and found == binding.nodeset:
-        return None
-    if binding.memory is MemoryPolicy.PREFERRED and policies >= {binding.memory} and found and found <= binding.nodeset:
-        # A preference for some of the nodes is one still.
-        applied.warnings += (
-            f"only NUMA nodes {found} of {binding.nodeset} are preferred: the cgroup allows {_allowed_text()}, and "
-            "before Linux 5.15 only one can be preferred",
-        )
-        return None
-    restore_policy(saved)
-    applied._policy = None
-    shown = " or ".join(sorted(map(str, policies)))
-    return BindingError(
-        errno.EINVAL,
-        f"{what}: reading back gave {shown} on NUMA nodes {found or 'none'}: the kernel cuts it to the nodes that the "
-        f"cgroup allows ({_allowed_text()}); ask the scheduler for memory there, or plan again",
-    )
+        return procfs.affinity(thread)
+    except OSError as error:
+        from hwnuma.processes.refusals import affinity_not_read  # only now: this is a failure
 
-
-def _memory_remedy(code: int | None) -> str:
-    if code in (errno.EPERM, errno.ENOSYS, errno.EACCES):
-        return (
-            "a seccomp profile or sandbox denies set_mempolicy: give the container CAP_SYS_NICE or a profile that "
-            "allows it (Docker: --cap-add SYS_NICE); without a policy, pages still come from the node of the CPU that "
-            "touches them"
-        )
-    return f"this process may have memory of NUMA nodes {_allowed_text()} (cpuset.mems), and one of them must be named"
-
-
-def _allowed_text() -> str:
-    allowed = procfs.allowed_nodes()
-    return "unknown" if allowed is None else str(allowed)
-
-
-def _not_from_outside(binding: Binding, pid: int) -> BindingError:
-    return BindingError(
-        errno.ENOSYS,
-        f"memory policy {binding.memory} for process {pid}: Linux has no way to set another process's memory policy; "
-        "start it with hwnuma exec, or move what it has allocated (migrate)",
-    )
-
-
-def nearly_full(nodes: Iterable[procfs.NodeMemory]) -> list[str]:
-    """Say which of these nodes have little memory to be had, since a hard `bind` to them ends in an OOM kill."""
-    return [
-        f"NUMA node {memory.node} has {_size(memory.free)} free (and {_size(memory.reclaimable)} in file pages) of "
-        f"{_size(memory.total)}: with memory policy bind the kernel kills the process when that is used up; preferred "
-        "takes other nodes' memory then"
-        for memory in nodes
-        if memory.free + memory.reclaimable < _NEARLY_FULL * memory.total
-    ]
-
-
-def _other_threads(applied: Applied) -> tuple[str, ...]:
-    others = len(_threads(applied.pid)) - 1
-    if others <= 0:
-        return ()
-    return (
-        f"{others} other threads that run already keep their own memory policy, since Linux sets one for the calling "
-        "thread only: bind before they start, best with hwnuma exec",
-    )
-
-
-def _look_at_pages(applied: Applied, *, migrate: bool) -> None:
-    """Count the memory on other nodes, and move it if that is asked for."""
-    nodeset, pid = applied.binding.nodeset, applied.pid
-    applied.pages_before = before = _pages(pid)
-    remote = None if before is None else before.own_outside(nodeset)
-    if before is None:
-        applied.warnings += ("where memory is cannot be seen: there is no readable /proc/…/numa_maps here",)
-    if not migrate:
-        if before is not None and remote:
-            applied.warnings += (
-                f"{_share(remote, before)} is on other NUMA nodes than {nodeset} and stays there: bind before it is "
-                "allocated (hwnuma exec), or migrate it (migrate=True)",
-            )
-        return
-    source = procfs.online_nodes() - nodeset
-    if not source or remote == 0:
-        return
-    try:
-        stayed = migrate_pages(source, nodeset, 0 if pid == os.getpid() else pid)
-    except HwlocError as error:
-        applied.warnings += (f"memory on other NUMA nodes was not migrated: {error.strerror}",)
-        return
-    applied.pages_after = after = _pages(pid)
-    if before is not None and after is not None and remote is not None:
-        logger.info(
-            "migrated: %s was on other nodes, %s still is", _share(remote, before), _size(after.own_outside(nodeset))
-        )
-    if stayed:
-        applied.warnings += (
-            f"{stayed} pages could not be moved to NUMA nodes {nodeset} (pinned, or the nodes are full)",
-        )
-
-
-def _pages(pid: int) -> procfs.Pages | None:
-    try:
-        return procfs.pages(None if pid == os.getpid() else pid)
-    except OSError:
-        return None
-
-
-def _share(part: int, pages: procfs.Pages) -> str:
-    percent = round(100 * part / pages.own_total) if pages.own_total else 0
-    number = part // os.sysconf("SC_PAGESIZE")
-    return f"{_size(part)} ({percent} %, {number} pages) of the {_size(pages.own_total)} allocated"
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+        raise affinity_not_read(error, thread) from None

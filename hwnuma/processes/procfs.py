@@ -80,6 +80,15 @@ def process_id(text: str) -> int:
     return whole_number(text, "PID", 1, LARGEST_PID)
 
 
+def check_process_id(pid: int) -> int:
+    """Return a number if it can be that of a process.
+
+    Raises:
+        OptionError: it cannot.
+    """
+    return process_id(str(pid))
+
+
 def thread_ids(pid: int | None = None) -> list[int]:
     """The threads of a process (None: this one), by the kernel's numbers, ascending.
 
@@ -145,6 +154,16 @@ def status(pid: int | None, name: str) -> str | None:
         return None
     start = f"{name}:"
     return next((line.removeprefix(start).strip() for line in text.split("\n") if line.startswith(start)), None)
+
+
+def flags(pid: int) -> int | None:
+    """The kernel's flags of a process (PF_…, linux/sched.h), or None if it does not tell."""
+    try:
+        text = _content(f"{_process(pid)}/stat").decode(errors="replace")
+    except OSError:
+        return None
+    # The second field is the name in brackets, which may hold blanks and brackets; the flags are the ninth.
+    return whole_number(text.rpartition(")")[2].split()[6], f"the flags of /proc/{pid}/stat")
 
 
 def affinity(thread: int) -> CpuSet:

@@ -7,7 +7,6 @@ reach some of the expected CPUs, the whole process has been narrowed, by an oute
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -21,6 +20,7 @@ from hwnuma.model.value import Value
 from hwnuma.policy.locality import locate
 from hwnuma.processes import procfs
 from hwnuma.processes.procfs import Pages, ThreadPolicy
+from hwnuma.processes.refusals import affinity_not_read, not_readable
 
 
 class Expected(Value):
@@ -232,20 +232,18 @@ def environment_of(pid: int) -> dict[str, str]:
     try:
         return procfs.environment(pid)
     except OSError as error:
-        raise BindingError(error.errno, _not_readable(pid, "environ", error)) from None
+        raise BindingError(error.errno, not_readable(pid, "environ", error)) from None
 
 
 def verify_process(pid: int | None, expected: Expected, *, exact: bool = False) -> Verification:
     """Read back one process; `verify` is the friendlier form.
 
     Raises:
-        BindingError: there is no such process.
+        BindingError: there is no such process, or its threads cannot be looked at.
     """
-    number = os.getpid() if pid is None else pid
+    number = os.getpid() if pid is None else procfs.check_process_id(pid)
     notes: list[str] = []
     threads = tuple(_threads(number, expected))
-    if not threads:
-        raise BindingError(errno.ESRCH, f"there is no process {number} here: it has ended, or is in another container")
     pages = _pages(number, notes) if expected.nodeset else None
     if expected.memory is not MemoryPolicy.NONE and any(thread.policy is None for thread in threads):
         notes.append("the memory policy was not verified: the kernel does not tell it (numa_maps)")
@@ -255,13 +253,15 @@ def verify_process(pid: int | None, expected: Expected, *, exact: bool = False) 
 def _threads(pid: int, expected: Expected) -> Iterable[ThreadState]:
     try:
         numbers = procfs.thread_ids(pid)
-    except ProcessLookupError:
-        return
+    except OSError as error:
+        raise BindingError(error.errno, not_readable(pid, "task", error)) from None
     for tid in numbers:
         try:
             cpuset = procfs.affinity(tid)
         except ProcessLookupError:  # it has ended meanwhile
             continue
+        except OSError as error:
+            raise affinity_not_read(error, tid) from None
         policy = procfs.thread_policy(tid, pid) if expected.memory is not MemoryPolicy.NONE else None
         yield ThreadState(tid, procfs.thread_name(pid, tid), cpuset, policy)
 
@@ -270,16 +270,8 @@ def _pages(pid: int, notes: list[str]) -> Pages | None:
     try:
         return procfs.pages(pid)
     except OSError as error:
-        notes.append(f"where its memory is was not verified: {_not_readable(pid, 'numa_maps', error)}")
+        notes.append(f"where its memory is was not verified: {not_readable(pid, 'numa_maps', error)}")
         return None
-
-
-def _not_readable(pid: int, what: str, error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return f"/proc/{pid}/{what} may be read by its own user or root only"
-    if what == "numa_maps" and os.path.isdir(f"/proc/{pid}"):  # noqa: PTH112 -- only to word an error
-        return f"there is no /proc/{pid}/{what}: this is a sandbox, or a kernel without NUMA"
-    return f"there is no process {pid} here: it has ended, or is in another container"
 
 
 # ---- processes on GPUs ---------------------------------------------------------------------------------------
