@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,16 +48,7 @@ def bind(
     Raises:
         HwnumaError: the rank cannot be placed or bound; the process is as it was.
     """
-    environment = dict(os.environ)
-    chosen = NumaOptions.of(options)
-    job = Job(
-        chosen,
-        gpus,
-        ranks,
-        gpu_nodes or {},
-        environment.get("NCCL_TOPO_FILE", "") if nccl_topology is None else nccl_topology,
-        environment,
-    )
+    job = Job.here(options, gpus=gpus, ranks=ranks, gpu_nodes=gpu_nodes, nccl_topology=nccl_topology)
     return bind_job(job, local_rank)
 
 
@@ -96,40 +87,32 @@ def bound(
     if isinstance(to, Binding):
         job, given = Job(NumaOptions(AffinityMode.NODE, memory=to.memory)), to
     else:
-        job, given = Job(NumaOptions.of(to), gpus, ranks, environment=dict(os.environ)), None
-    try:
-        applied = _place_and_apply(job, local_rank, given)
-    except HwnumaError as error:
-        if not job.options.should_fall_back_if_binding_fails:
-            raise
-        warn(f"running unbound, as asked: {error}")
-        yield Binding(local_rank or 0, error=error)
-        return
+        job, given = Job.here(to, gpus=gpus, ranks=ranks), None
+    applied = _bind_or_fall_back(job, local_rank, given)
     try:
         yield applied.binding
     finally:
-        with Topology.for_binding() as topology:
-            applied.undo(topology)
+        if applied.binding.error is None:
+            with Topology.for_binding() as topology:
+                applied.undo(topology)
 
 
 def bind_job(
-    job: Job, local_rank: int | None = None, given: Binding | None = None, *, will_exec: bool = False
+    job: Job,
+    local_rank: int | None = None,
+    given: Binding | Callable[[Topology], Binding] | None = None,
+    *,
+    will_exec: bool = False,
 ) -> Binding:
     """Bind this process as `bind` does, or to what a launcher planned.
 
     Args:
         job: what to plan, or how to bind.
         local_rank: this process's rank; by default from the job's environment.
-        given: what to bind to, instead of planning.
+        given: what to bind to, instead of planning by the rank; or what plans it, on this system's topology.
         will_exec: the process will exec a command at once, so what it has allocated itself does not matter.
     """
-    try:
-        return _place_and_apply(job, local_rank, given, will_exec=will_exec).binding
-    except HwnumaError as error:
-        if not job.options.should_fall_back_if_binding_fails:
-            raise
-        warn(f"running unbound, as asked: {error}")
-        return Binding(local_rank or 0, error=error)
+    return _bind_or_fall_back(job, local_rank, given, will_exec=will_exec).binding
 
 
 def bind_process(pid: int, binding: Binding, *, all_threads: bool = False, migrate: bool = False) -> Binding:
@@ -155,16 +138,37 @@ def bind_process(pid: int, binding: Binding, *, all_threads: bool = False, migra
     return _logged(applied).binding
 
 
+def _bind_or_fall_back(
+    job: Job,
+    local_rank: int | None,
+    given: Binding | Callable[[Topology], Binding] | None,
+    *,
+    will_exec: bool = False,
+) -> Applied:
+    """Place and bind this process; where that fails and the job says so, warn, and leave it as it was."""
+    try:
+        return _place_and_apply(job, local_rank, given, will_exec=will_exec)
+    except HwnumaError as error:
+        if not job.options.should_fall_back_if_binding_fails:
+            raise
+        warn(f"running unbound, as asked: {error}")
+        return Applied(Binding(local_rank or 0, error=error), os.getpid())
+
+
 def _place_and_apply(
-    job: Job, local_rank: int | None, given: Binding | None = None, *, will_exec: bool = False
+    job: Job, local_rank: int | None, given: Binding | Callable[[Topology], Binding] | None, *, will_exec: bool
 ) -> Applied:
     options = job.options
-    if given is not None and given.memory is not MemoryPolicy.NONE and not given.nodeset:
-        given = replace(given, nodeset=nodes_of(given.cpuset))
+    known = given if isinstance(given, Binding) else None
+    if known is not None and known.memory is not MemoryPolicy.NONE and not known.nodeset:
+        known = replace(known, nodeset=nodes_of(known.cpuset))
     with (
-        Topology.from_this_system() if given is None else Topology.for_binding(given.nodeset, given.cpuset) as topology
+        Topology.from_this_system() if known is None else Topology.for_binding(known.nodeset, known.cpuset) as topology
     ):
-        binding = place(topology, job, local_rank) if given is None else given
+        if known is not None:
+            binding = known
+        else:
+            binding = given(topology) if callable(given) else place(topology, job, local_rank)
         applied = apply(
             topology,
             binding,

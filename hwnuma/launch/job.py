@@ -69,7 +69,7 @@ class Job(Value):
         ranks: how many ranks the machine runs; None if nobody says.
         gpu_nodes: NUMA nodes that somebody states, by PCI address or GPU index.
         nccl_topology: an NCCL topology file to learn nodes from, or "".
-        environment: for the launcher's and the drivers' variables.
+        environment: for the launcher's and the drivers' variables; see `here` for this process's.
     """
 
     options: NumaOptions
@@ -112,7 +112,34 @@ class Job(Value):
             example="topo.xml",
         ),
     )
-    environment: Mapping[str, str] = os.environ
+    environment: Mapping[str, str] = {}
+
+    @classmethod
+    def here(
+        cls,
+        options: NumaOptions | AffinityMode | str = AffinityMode.NODE,
+        *,
+        gpus: str | Sequence[Gpu] = "auto",
+        ranks: int | None = None,
+        gpu_nodes: Mapping[str, int] | None = None,
+        nccl_topology: str | None = None,
+    ) -> Job:
+        """Make a job of this process: what launchers and drivers tell is what its environment says now.
+
+        Args:
+            options: NumaOptions (ours or torch's), an affinity mode, or its value.
+            gpus: a specification, or the GPUs themselves in rank order.
+            ranks: how many ranks the machine runs.
+            gpu_nodes: NUMA nodes that somebody states, by PCI address or GPU index.
+            nccl_topology: an NCCL topology file to learn nodes from; by default ``NCCL_TOPO_FILE``.
+
+        Raises:
+            OptionError: the options make no sense.
+        """
+        environment = dict(os.environ)
+        if nccl_topology is None:
+            nccl_topology = environment.get("NCCL_TOPO_FILE", "")
+        return cls(NumaOptions.of(options), gpus, ranks, gpu_nodes or {}, nccl_topology, environment)
 
     @classmethod
     def asked(cls, texts: Mapping[str, str | None], environment: Mapping[str, str]) -> Job:
