@@ -95,8 +95,9 @@ class Places(Value):
         binding = self.plan[local_rank]
         if binding.error is not None:
             return {"HWNUMA_CPUS": str(self.affinity)}
-        variables = {"HWNUMA_CPUS": str(binding.cpuset)}
+        # Without a memory policy nothing is done to the nodes; the worker records them for `hwnuma verify`.
+        variables = {"HWNUMA_CPUS": str(binding.cpuset), "HWNUMA_NODES": str(binding.nodeset)}
         if binding.memory is not MemoryPolicy.NONE:
-            variables |= {"HWNUMA_MEMORY": str(binding.memory), "HWNUMA_NODES": str(binding.nodeset)}
+            variables["HWNUMA_MEMORY"] = str(binding.memory)
         cores = [core.cpuset for core in self.machine.cores_within(binding.cpuset)]
         return variables | omp_environment(self.omp, cores, environment)
