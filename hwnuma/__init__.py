@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hwnuma.hwloc.topology import Topology
     from hwnuma.launch.bind import bind, bind_process, bound
     from hwnuma.launch.job import plan
+    from hwnuma.launch.place import plan_here
     from hwnuma.model.bitmap import CpuSet, NodeSet
     from hwnuma.model.gpu import Gpu, GpuSource
     from hwnuma.model.machine import Machine
@@ -86,6 +87,7 @@ __all__ = [
     "bound",
     "gpus_at",
     "plan",
+    "plan_here",
     "verify",
 ]
 
@@ -95,6 +97,7 @@ _ROOMS = {
     "hwloc.topology": ("Topology",),
     "launch.bind": ("bind", "bind_process", "bound"),
     "launch.job": ("plan",),
+    "launch.place": ("plan_here",),
     "model.bitmap": ("CpuSet", "NodeSet"),
     "model.gpu": ("Gpu", "GpuSource"),
     "model.machine": ("Machine",),

@@ -11,6 +11,7 @@ from hwnuma.errors import GpuNotFoundError
 from hwnuma.hwloc.topology import Topology
 from hwnuma.integrations.devices import gpus_named, plan_devices
 from hwnuma.launch.job import plan
+from hwnuma.model.bitmap import CpuSet, union
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
 from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions
@@ -118,3 +119,29 @@ def test_an_outer_mask_is_told(first_node: str) -> None:
     assert told["is"] == [int(told["bound"])]
     assert f"the process of GPU 0 gets CPUs {told['bound']} instead of " in warned
     assert "srun --cpu-bind=none" in warned
+
+
+ANEW = """
+import json, os, sys
+from hwnuma import Gpu, NumaOptions
+from hwnuma.integrations.devices import bind_to_devices
+gpus = [Gpu(index, numa_node=int(sys.argv[1])) for index in range(2)]
+options = NumaOptions("exclusive", reserved_cpus=sys.argv[2])
+told = [str(bind_to_devices([index], options, gpus=gpus).cpuset) for index in (0, 1, 0)]
+missing = bind_to_devices([7], NumaOptions("node", should_fall_back_if_binding_fails=True), gpus=gpus)
+told += [type(missing.error).__name__, str(bind_to_devices([1], options, gpus=gpus).cpuset)]
+print(json.dumps(told))
+"""
+
+
+def test_a_process_that_is_given_other_gpus_is_planned_from_what_it_was_started_with() -> None:
+    """It moves to the other GPU's share and back; what hwnuma made of its affinity is not held against it."""
+    with Topology.from_this_system() as topology:
+        machine = topology.machine()
+    node = max(machine.cpu_nodes, key=lambda node: len(node.cpuset & CpuSet(os.sched_getaffinity(0))))
+    cores = list(machine.cores_within(node.cpuset & CpuSet(os.sched_getaffinity(0))))
+    require(len(cores) >= 2, "two GPUs need a core each of one node, and this process may use one")
+    first, second, *others = (core.cpuset for core in cores)
+    told, _ = answer_of(ANEW, str(node.os_index), str(union(others)))
+    one, other = str(first), str(second)
+    assert told == [one, other, one, "GpuNotFoundError", other]

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from hwnuma import CpuSet, Gpu, LocalRankError, Machine, NumaOptions, OptionError, TopologyGpus, plan
 from hwnuma.environment.local_rank import LocalRank
-from hwnuma.launch.job import Job, plan_rank
+from hwnuma.launch.job import Job, plan_job, plan_rank
 
 TWO_CPUS = len(os.sched_getaffinity(0)) >= 2
 
@@ -186,3 +187,21 @@ def test_a_gpu_stated_to_be_on_a_node_is_there(dgx: Machine) -> None:
     made = plan(dgx, [Gpu(0, numa_node=2), Gpu(1, numa_node=2)], "exclusive")
     assert [str(binding.cpuset) for binding in made] == ["32-39,160-167", "40-47,168-175"]
     assert {binding.locality for binding in made} == {"given"}
+
+
+def test_without_gpus_the_number_of_ranks_is_asked_for_where_it_can_be_told(dgx: Machine) -> None:
+    """For another machine, this one's LOCAL_WORLD_SIZE is left out, so it is not offered as a remedy."""
+    job = Job(NumaOptions("node"), "none")
+    with pytest.raises(OptionError, match=r"say --ranks N \(ranks=N\), since .* another one is planned for$"):
+        plan_job(dgx, job)
+    with pytest.raises(OptionError, match=r"say --ranks N \(ranks=N\), or set LOCAL_WORLD_SIZE$"):
+        plan_job(replace(dgx, is_this_system=True), job)
+
+
+def test_a_rank_that_is_none_of_the_ranks_is_told_so(dgx: Machine) -> None:
+    """Ranks without GPUs are not advised to do without GPUs; a rank that lacks one is."""
+    with pytest.raises(LocalRankError, match="local rank 2 is none of the 2 ranks .* from 0 to 1: say") as caught:
+        plan_rank(dgx, Job(NumaOptions("node"), "none", 2), LocalRank(2, 2, ""))
+    assert "--gpus none" not in str(caught.value)
+    with pytest.raises(LocalRankError, match="local rank 8 has no GPU: 8 are visible, .*--gpus none"):
+        plan_rank(dgx, Job(NumaOptions("node"), "nvidia"), LocalRank(8, None, ""))

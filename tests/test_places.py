@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -25,9 +27,29 @@ def own_cpus() -> CpuSet:
 
 
 def test_each_rank_is_handed_its_cpus_and_nothing_that_was_not_asked_for() -> None:
-    """Without a memory policy or threads, HWNUMA_CPUS is all."""
+    """Without a memory policy or threads, its CPUs and the nodes of these are all."""
     places = Places.of(2, WITHOUT_GPUS, "node")
-    assert [places.variables(rank, {}) for rank in (0, 1)] == [{"HWNUMA_CPUS": str(row.cpuset)} for row in places.plan]
+    assert [places.variables(rank, {}) for rank in (0, 1)] == [
+        {"HWNUMA_CPUS": str(row.cpuset), "HWNUMA_NODES": str(row.nodeset)} for row in places.plan
+    ]
+
+
+def test_a_command_with_a_handed_place_is_told_what_one_that_planned_is_told() -> None:
+    """HWNUMA_BOUND_CPUS, HWNUMA_BOUND_NODES and HWNUMA_BOUND_MEMORY say the same however the rank came by its place."""
+    handed = told_by_exec(**Places.of(1, WITHOUT_GPUS).variables(0, {}))
+    planned = told_by_exec(HWNUMA_GPUS="none", HWNUMA_RANKS="1", HWNUMA_LOCAL_RANK="0")
+    assert handed == planned
+    assert handed["HWNUMA_BOUND_NODES"] != ""
+
+
+def told_by_exec(**variables: str) -> dict[str, str]:
+    """What `hwnuma exec` tells its command, in an environment with these variables."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HWNUMA_")}
+    command = [sys.executable, "-m", "hwnuma", "exec", "env"]
+    done = subprocess.run(command, env=clean | variables, capture_output=True, text=True, check=True)
+    told = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith("HWNUMA_BOUND_"))
+    assert sorted(told) == ["HWNUMA_BOUND_CPUS", "HWNUMA_BOUND_MEMORY", "HWNUMA_BOUND_NODES"]
+    return told
 
 
 def test_memory_and_threads_go_with_the_cpus() -> None:

@@ -66,9 +66,7 @@ class HwnumaPlugin(WorkerPlugin):
         Raises:
             HwnumaError: it cannot be placed or bound; the process is as it was.
         """
-        job = Job(
-            self.options, self.gpus, self.ranks, self.gpu_nodes, os.environ.get("NCCL_TOPO_FILE", ""), dict(os.environ)
-        )
+        job = Job.here(self.options, gpus=self.gpus, ranks=self.ranks, gpu_nodes=self.gpu_nodes)
         self.binding = bind_worker(job, worker.name)
 
 

@@ -6,12 +6,11 @@ GPUs in the plan of all GPUs of the machine, so processes that know nothing of e
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hwnuma.errors import GpuNotFoundError, HwnumaError
+from hwnuma.errors import GpuNotFoundError
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.bind import bind_job
 from hwnuma.launch.job import Job
@@ -23,13 +22,7 @@ from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions
 from hwnuma.model.plan import Binding, Plan
 from hwnuma.model.value import replace
 from hwnuma.policy.planning import make_plan
-from hwnuma.processes.binding import current_affinity
-
-logger = logging.getLogger("hwnuma")
-
-# The affinity that this process had before `bind_to_devices` narrowed it, and to what: a worker that is given other
-# GPUs later is to be planned from the former.
-_bound_before: tuple[CpuSet, CpuSet] | None = None
+from hwnuma.processes.outer_affinity import OUTER_AFFINITY
 
 
 def bind_to_devices(
@@ -54,25 +47,22 @@ def bind_to_devices(
     Raises:
         HwnumaError: the GPUs are not there, or the process cannot be placed or bound; it is as it was.
     """
-    chosen = NumaOptions.of(options)
-    job = Job(replace(chosen, should_fall_back_if_binding_fails=False))
-    try:
-        with Topology.from_this_system() as topology:
-            machine, affinity = topology.machine(), _affinity(current_affinity(topology))
-        found = _job(chosen, gpus, gpu_nodes).find_gpus(machine)  # once: it may ask the driver
+    job = Job.here(options)
+    outer = OUTER_AFFINITY.behind(CpuSet(os.sched_getaffinity(0)))
+
+    def placed(topology: Topology) -> Binding:
+        machine = topology.machine()
+        found = _job(job.options, gpus, gpu_nodes).find_gpus(machine)  # once: it may ask the driver
 
         def planned(usable: Machine) -> tuple[Binding, tuple[str, ...]]:
-            made = plan_devices(usable, devices, chosen, gpus=found.all)
+            made = plan_devices(usable, devices, job.options, gpus=found.all)
             return made[0], (*found.warnings, *made.warnings)
 
-        who = f"the process of GPU {', '.join(map(str, devices))}"
-        binding = bind_job(job, given=place_by(planned, who, machine, affinity, job))
-    except HwnumaError as error:
-        if not chosen.should_fall_back_if_binding_fails:
-            raise
-        logger.warning("running unbound, as asked: %s", error)
-        return Binding(0, error=error)
-    _remember(affinity, binding.cpuset)
+        return place_by(planned, f"the process of GPU {', '.join(map(str, devices))}", machine, outer, job)
+
+    binding = bind_job(job, given=placed)
+    if binding.error is None:
+        OUTER_AFFINITY.remember(outer, binding.cpuset)
     return binding
 
 
@@ -116,8 +106,7 @@ def plan_devices(
 
 def _job(options: NumaOptions, gpus: str | Sequence[Gpu], gpu_nodes: Mapping[str, int] | None) -> Job:
     """A job with all GPUs of the machine: its environment is empty, so none is hidden."""
-    nccl_topology = os.environ.get("NCCL_TOPO_FILE", "")
-    return Job(options, gpus, gpu_nodes=gpu_nodes or {}, nccl_topology=nccl_topology, environment={})
+    return replace(Job.here(options, gpus=gpus, gpu_nodes=gpu_nodes), environment={})
 
 
 def gpus_named(gpus: Sequence[Gpu], names: Sequence[str | int]) -> tuple[Gpu, ...]:
@@ -147,15 +136,3 @@ def _is_named(gpu: Gpu, text: str) -> bool:
     if text.isascii() and text.isdigit():
         return int(text) == (gpu.index if gpu.device_index is None else gpu.device_index)
     return bool(text) and gpu.uuid is not None and gpu.uuid.lower().startswith(text.lower())
-
-
-def _affinity(current: CpuSet) -> CpuSet:
-    """The affinity to plan within: the one from before, if the current one is our own work."""
-    if _bound_before is not None and _bound_before[1] == current:
-        return _bound_before[0]
-    return current
-
-
-def _remember(before: CpuSet, bound: CpuSet) -> None:
-    global _bound_before  # noqa: PLW0603 -- an affinity is a property of the process, and so is this
-    _bound_before = before, bound

@@ -11,15 +11,14 @@ from typing import Any
 
 from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.errors import LocalRankError, PlanError
-from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job, plan_job
+from hwnuma.launch.place import machine_here
 from hwnuma.launch.told import Told
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.machine import Machine
 from hwnuma.model.options import MemoryPolicy, NumaOptions
 from hwnuma.model.plan import Plan
 from hwnuma.model.value import Value, replace
-from hwnuma.processes.binding import current_affinity
 
 logger = logging.getLogger("hwnuma")
 
@@ -63,10 +62,7 @@ class Places(Value):
         job = replace(job, ranks=ranks if job.ranks is None else job.ranks)
         if job.ranks is not None and job.ranks < ranks:
             raise LocalRankError(f"HWNUMA_RANKS={job.ranks}, but {ranks} ranks are started here: unset it, or raise it")
-        with Topology.from_this_system() as topology:
-            machine, affinity = topology.machine(), current_affinity(topology)
-        if job.options.keep_outer_mask:
-            machine = machine.narrowed(affinity)
+        machine, affinity = machine_here(job.options)
         if told.cpus is not None:
             machine = machine.narrowed(told.cpus)
         return cls(plan_job(machine, job), machine, affinity, told.omp)
@@ -99,8 +95,9 @@ class Places(Value):
         binding = self.plan[local_rank]
         if binding.error is not None:
             return {"HWNUMA_CPUS": str(self.affinity)}
-        variables = {"HWNUMA_CPUS": str(binding.cpuset)}
+        # Without a memory policy nothing is done to the nodes; the worker records them for `hwnuma verify`.
+        variables = {"HWNUMA_CPUS": str(binding.cpuset), "HWNUMA_NODES": str(binding.nodeset)}
         if binding.memory is not MemoryPolicy.NONE:
-            variables |= {"HWNUMA_MEMORY": str(binding.memory), "HWNUMA_NODES": str(binding.nodeset)}
+            variables["HWNUMA_MEMORY"] = str(binding.memory)
         cores = [core.cpuset for core in self.machine.cores_within(binding.cpuset)]
         return variables | omp_environment(self.omp, cores, environment)

@@ -3,9 +3,9 @@
 ::
 
     from concurrent.futures import ProcessPoolExecutor
-    from hwnuma.integrations.processes import PlacePool, plan_here
+    from hwnuma.integrations.processes import PlacePool
 
-    plan = plan_here("exclusive", ranks=4, gpus="none")
+    plan = hwnuma.plan_here("exclusive", ranks=4, gpus="none")
     with PlacePool(plan) as places, ProcessPoolExecutor(len(plan), initializer=places.take) as pool:
         ...
 
@@ -19,49 +19,24 @@ import fcntl
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import update_wrapper
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import ParamSpec, TypeVar
 
 from hwnuma.errors import LocalRankError
-from hwnuma.hwloc.topology import Topology
+from hwnuma.launch import bound
 from hwnuma.launch.bind import bind_job
-from hwnuma.launch.job import Job, plan_job
-from hwnuma.model.gpu import Gpu
+from hwnuma.launch.job import Job
+from hwnuma.launch.place import plan_here
 from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding, Plan
-from hwnuma.processes.binding import current_affinity
 
+__all__ = ["Bound", "PlacePool", "bind_to", "plan_here"]
+
+_Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
-
-
-def plan_here(
-    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
-    *,
-    ranks: int | None = None,
-    gpus: str | Sequence[Gpu] = "auto",
-    gpu_nodes: Mapping[str, int] | None = None,
-) -> Plan:
-    """Plan all worker processes that this process is going to start on this machine.
-
-    Args:
-        options: NumaOptions (ours or torch's), an affinity mode, or its value.
-        ranks: how many workers there will be; by default one a GPU.
-        gpus: which GPUs: a specification (see `hwnuma.devices.discovery.find_gpus`), or the GPUs in rank order.
-        gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
-
-    Raises:
-        HwnumaError: nothing can be planned. A single rank that cannot be placed carries its error in the plan.
-    """
-    job = Job(NumaOptions.of(options), gpus, ranks, gpu_nodes or {}, os.environ.get("NCCL_TOPO_FILE", ""))
-    with Topology.from_this_system() as topology:
-        machine = topology.machine()
-        if job.options.keep_outer_mask:
-            machine = machine.narrowed(current_affinity(topology))
-    return plan_job(machine, job)
 
 
 def bind_to(binding: Binding, options: NumaOptions | None = None) -> Binding:
@@ -81,28 +56,22 @@ def bind_to(binding: Binding, options: NumaOptions | None = None) -> Binding:
     return bind_job(job, binding.local_rank, binding)
 
 
-@dataclass(eq=False)
-class Bound(Generic[_Result]):
+class Bound(bound.Bound[_Parameters, _Result]):
     """A function that binds its process first. Picklable if the function is, so it suits every start method.
 
     Attributes:
         function: the worker's, such as the target of a ``multiprocessing.Process``.
-        binding: the worker's place, such as ``plan[rank]``. One that carries an error is raised at once, before a
-            process is started for it.
+        binding: the worker's place, such as ``plan[rank]``.
     """
 
-    function: Callable[..., _Result]
-    binding: Binding
+    def __init__(self, function: Callable[_Parameters, _Result], binding: Binding) -> None:
+        """Say what to call, and where.
 
-    def __post_init__(self) -> None:
-        """Carry the function's name, which launchers log and some insist on."""
-        self.binding.check()
-        update_wrapper(self, self.function, updated=())
-
-    def __call__(self, *arguments: Any, **options: Any) -> _Result:
-        """Bind this process, then call the function."""
-        bind_to(self.binding)
-        return self.function(*arguments, **options)
+        Raises:
+            HwnumaError: the binding carries an error, which is told before a process is started for it.
+        """
+        self.binding = binding.check()
+        super().__init__(function, bind_to, {"binding": binding})
 
 
 # ---- pools ---------------------------------------------------------------------------------------------------

@@ -13,17 +13,18 @@ In Ray Train, `bind` is the first line of the training loop, or ``train_loop_per
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import update_wrapper
-from typing import Any, Generic, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import ray
 
 from hwnuma.errors import GpuNotFoundError
 from hwnuma.integrations.devices import bind_to_devices
+from hwnuma.launch import bound
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding
 
+_Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 
@@ -56,7 +57,7 @@ def bind(
     return bind_to_devices(devices, options, gpus=gpus, gpu_nodes=gpu_nodes)
 
 
-class Bound(Generic[_Result]):
+class Bound(bound.Bound[_Parameters, _Result]):
     """A function that binds its Ray process first, such as Ray Train's ``train_loop_per_worker``.
 
     Picklable if the function is, and of the same name and signature.
@@ -64,7 +65,7 @@ class Bound(Generic[_Result]):
 
     def __init__(
         self,
-        function: Callable[..., _Result],
+        function: Callable[_Parameters, _Result],
         options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
         *,
         gpus: str | Sequence[Gpu] = "auto",
@@ -75,13 +76,8 @@ class Bound(Generic[_Result]):
             function: runs in a Ray worker that has GPUs.
             options: NumaOptions (ours or torch's), an affinity mode, or its value.
             gpus: all GPUs of the machine, as for `bind`.
-        """
-        self.function = function
-        self.options = NumaOptions.of(options)
-        self.gpus = gpus
-        update_wrapper(self, function, updated=())  # Ray Train looks whether a loop takes a configuration
 
-    def __call__(self, *arguments: Any, **options: Any) -> _Result:
-        """Bind this process, then call the function."""
-        bind(self.options, gpus=self.gpus)
-        return self.function(*arguments, **options)
+        Raises:
+            OptionError: the options make no sense.
+        """
+        super().__init__(function, bind, {"options": NumaOptions.of(options), "gpus": gpus})

@@ -6,14 +6,14 @@ threads that torch started stay as many as they were; ``hwnuma exec`` binds befo
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.hwloc.topology import Topology
+from hwnuma.launch import bound
 from hwnuma.launch.bind import bind, bind_job
 from hwnuma.launch.job import Job
 from hwnuma.launch.told import Told
@@ -22,13 +22,19 @@ from hwnuma.model.options import NumaOptions
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import replace
 
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
-def bind_and_call(function: Callable[..., Any], *arguments: object) -> Any:
+
+def bind_and_call(
+    function: Callable[_Parameters, _Result], *arguments: _Parameters.args, **keywords: _Parameters.kwargs
+) -> _Result:
     """Bind this worker by its environment, then call a function: ``elastic_launch(config, bind_and_call)(train, 1)``.
 
     Args:
         function: what the worker shall do.
         arguments: for the function.
+        keywords: for the function.
 
     Returns:
         What the function returns.
@@ -37,7 +43,7 @@ def bind_and_call(function: Callable[..., Any], *arguments: object) -> Any:
         HwnumaError: the rank cannot be placed or bound; the function was not called.
     """
     bind_by_environment()
-    return function(*arguments)
+    return function(*arguments, **keywords)
 
 
 def bind_by_environment(local_rank: int | None = None, ranks: int | None = None) -> Binding:
@@ -75,30 +81,16 @@ def _set_threads(binding: Binding, omp: OmpVariables) -> None:
         torch.set_num_threads(int(number))
 
 
-class Bound:
+class Bound(bound.Bound[_Parameters, _Result]):
     """A function that binds its process before it does anything: ``elastic_launch(config, Bound(train, "exclusive"))``.
 
     Picklable if the function is, so the function itself must be reachable by its name: write ``Bound(train)`` where it
-    is handed over, not as a decorator. It has the function's ``__name__`` and ``__qualname__``, which torch asks for
-    and a functools.partial lacks.
-
-    Args:
-        function: what the worker shall do.
-        options: NumaOptions (ours or torch's) or an affinity mode. None: by the ``HWNUMA_…`` variables, as
-            `bind_by_environment`.
-        rank_is_first_argument: take the local rank from the call's first argument, as torch.multiprocessing.spawn and
-            start_processes pass it, instead of from the environment.
-        ranks: how many ranks run on this machine; by default from the launcher's environment, or one a GPU.
-        gpus: with options: as for `hwnuma.bind`.
-        gpu_nodes: with options: as for `hwnuma.bind`.
-
-    Raises:
-        OptionError: the options make no sense.
+    is handed over, not as a decorator.
     """
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Callable[_Parameters, _Result],
         options: NumaOptions | str | Any = None,
         *,
         rank_is_first_argument: bool = False,
@@ -106,31 +98,24 @@ class Bound:
         gpus: str | Sequence[Gpu] = "auto",
         gpu_nodes: Mapping[str, int] | None = None,
     ) -> None:
-        functools.update_wrapper(self, function)
-        self.__name__: str = getattr(function, "__name__", type(function).__name__)
-        self.__qualname__: str = getattr(function, "__qualname__", self.__name__)
-        self._function = function
-        self._options = None if options is None else NumaOptions.of(options)
-        self._rank_is_first_argument = rank_is_first_argument
-        self._ranks = ranks
-        self._gpus = gpus
-        self._gpu_nodes = dict(gpu_nodes or {})
+        """Say what to call, and how to bind before.
 
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Bind this process, then call the function.
+        Args:
+            function: what the worker shall do.
+            options: NumaOptions (ours or torch's) or an affinity mode. None: by the ``HWNUMA_…`` variables, as
+                `bind_by_environment`.
+            rank_is_first_argument: take the local rank from the call's first argument, as torch.multiprocessing.spawn
+                and start_processes pass it, instead of from the environment.
+            ranks: how many ranks run on this machine; by default from the launcher's environment, or one a GPU.
+            gpus: with options: as for `hwnuma.bind`.
+            gpu_nodes: with options: as for `hwnuma.bind`.
 
         Raises:
-            HwnumaError: the rank cannot be placed or bound; the function was not called.
+            OptionError: the options make no sense.
         """
-        local_rank = arguments[0] if self._rank_is_first_argument else None
-        if self._options is None:
-            bind_by_environment(local_rank, self._ranks)
-        else:
-            bind(
-                self._options,
-                local_rank=local_rank,
-                ranks=self._ranks,
-                gpus=self._gpus,
-                gpu_nodes=self._gpu_nodes,
-            )
-        return self._function(*arguments, **keywords)
+        bind_first: Callable[..., Binding] = bind_by_environment
+        how: dict[str, Any] = {"ranks": ranks}
+        if options is not None:
+            bind_first = bind
+            how |= {"options": NumaOptions.of(options), "gpus": gpus, "gpu_nodes": dict(gpu_nodes or {})}
+        super().__init__(function, bind_first, how, rank_is_first_argument=rank_is_first_argument)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,16 +48,7 @@ def bind(
     Raises:
         HwnumaError: the rank cannot be placed or bound; the process is as it was.
     """
-    environment = dict(os.environ)
-    chosen = NumaOptions.of(options)
-    job = Job(
-        chosen,
-        gpus,
-        ranks,
-        gpu_nodes or {},
-        environment.get("NCCL_TOPO_FILE", "") if nccl_topology is None else nccl_topology,
-        environment,
-    )
+    job = Job.here(options, gpus=gpus, ranks=ranks, gpu_nodes=gpu_nodes, nccl_topology=nccl_topology)
     return bind_job(job, local_rank)
 
 
@@ -99,7 +89,7 @@ def bound(
     if isinstance(to, Binding):
         job, given = Job(NumaOptions(AffinityMode.NODE, memory=to.memory)), _with_nodes(to)
     else:
-        job, given = Job(NumaOptions.of(to), gpus, ranks, environment=dict(os.environ)), None
+        job, given = Job.here(to, gpus=gpus, ranks=ranks), None
     options, block, binding = job.options, None, None
     try:
         try:
@@ -117,14 +107,18 @@ def bound(
 
 
 def bind_job(
-    job: Job, local_rank: int | None = None, given: Binding | None = None, *, will_exec: bool = False
+    job: Job,
+    local_rank: int | None = None,
+    given: Binding | Callable[[Topology], Binding] | None = None,
+    *,
+    will_exec: bool = False,
 ) -> Binding:
     """Bind this process as `bind` does, or to what a launcher planned.
 
     Args:
         job: what to plan, or how to bind.
         local_rank: this process's rank; by default from the job's environment.
-        given: what to bind to, instead of planning.
+        given: what to bind to, instead of planning by the rank; or what plans it, on this system's topology.
         will_exec: the process will exec a command at once, so what it has allocated itself does not matter.
     """
     try:
@@ -166,14 +160,14 @@ def bind_process(pid: int, binding: Binding, *, all_threads: bool = False, migra
 
 
 def _place_and_apply(
-    job: Job, local_rank: int | None, given: Binding | None = None, *, will_exec: bool = False
+    job: Job, local_rank: int | None, given: Binding | Callable[[Topology], Binding] | None, *, will_exec: bool
 ) -> Applied:
     options = job.options
-    given = None if given is None else _with_nodes(given)
-    with _topology(given) as topology:
+    known = _with_nodes(given) if isinstance(given, Binding) else None
+    with _topology(known) as topology:
         applied = apply(
             topology,
-            place(topology, job, local_rank) if given is None else given,
+            known or (given(topology) if callable(given) else place(topology, job, local_rank)),
             all_threads=options.all_threads,
             migrate=options.migrate and not will_exec,
             will_exec=will_exec,

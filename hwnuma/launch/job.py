@@ -69,7 +69,7 @@ class Job(Value):
         ranks: how many ranks the machine runs; None if nobody says.
         gpu_nodes: NUMA nodes that somebody states, by PCI address or GPU index.
         nccl_topology: an NCCL topology file to learn nodes from, or "".
-        environment: for the launcher's and the drivers' variables.
+        environment: for the launcher's and the drivers' variables; see `here` for this process's.
     """
 
     options: NumaOptions
@@ -112,7 +112,34 @@ class Job(Value):
             example="topo.xml",
         ),
     )
-    environment: Mapping[str, str] = os.environ
+    environment: Mapping[str, str] = {}
+
+    @classmethod
+    def here(
+        cls,
+        options: NumaOptions | AffinityMode | str = AffinityMode.NODE,
+        *,
+        gpus: str | Sequence[Gpu] = "auto",
+        ranks: int | None = None,
+        gpu_nodes: Mapping[str, int] | None = None,
+        nccl_topology: str | None = None,
+    ) -> Job:
+        """Make a job of this process: what launchers and drivers tell is what its environment says now.
+
+        Args:
+            options: NumaOptions (ours or torch's), an affinity mode, or its value.
+            gpus: a specification, or the GPUs themselves in rank order.
+            ranks: how many ranks the machine runs.
+            gpu_nodes: NUMA nodes that somebody states, by PCI address or GPU index.
+            nccl_topology: an NCCL topology file to learn nodes from; by default ``NCCL_TOPO_FILE``.
+
+        Raises:
+            OptionError: the options make no sense.
+        """
+        environment = dict(os.environ)
+        if nccl_topology is None:
+            nccl_topology = environment.get("NCCL_TOPO_FILE", "")
+        return cls(NumaOptions.of(options), gpus, ranks, gpu_nodes or {}, nccl_topology, environment)
 
     @classmethod
     def asked(cls, texts: Mapping[str, str | None], environment: Mapping[str, str]) -> Job:
@@ -154,11 +181,16 @@ def plan_job(machine: Machine, job: Job, found: FoundGpus | None = None) -> Plan
     """
     found = found or job.find_gpus(machine)
     ranks = job.ranks if job.ranks is not None or found.visible else local_world_size(job.environment)
-    made = make_plan(
-        machine, found.visible, job.options, ranks=0 if ranks is None and not found.visible else ranks,
-        all_gpus=found.all, nccl_nodes=job.nccl_nodes(),
-    )  # fmt: skip
+    if ranks is None and not found.visible:
+        raise OptionError(f"without GPUs, the number of ranks has to be known: {_how_to_say_ranks(machine)}")
+    made = make_plan(machine, found.visible, job.options, ranks=ranks, all_gpus=found.all, nccl_nodes=job.nccl_nodes())
     return replace(made, warnings=(*found.warnings, *made.warnings))
+
+
+def _how_to_say_ranks(machine: Machine) -> str:
+    if machine.is_this_system:
+        return "say --ranks N (ranks=N), or set LOCAL_WORLD_SIZE"
+    return "say --ranks N (ranks=N), since LOCAL_WORLD_SIZE tells of this machine, and another one is planned for"
 
 
 def plan_rank(
@@ -185,15 +217,24 @@ def plan_rank(
         return replace(binding, local_rank=rank.rank), (*rank.warnings, *warnings)
     if not found.visible and size is None:
         raise LocalRankError(
-            "without GPUs, the number of ranks on this machine has to be known: say --ranks N, or set LOCAL_WORLD_SIZE"
+            f"without GPUs, the number of ranks on this machine has to be known: {_how_to_say_ranks(machine)}"
         )
     planned = plan_job(machine, replace(job, ranks=size), found)
     if rank.rank >= len(planned):
-        raise LocalRankError(
-            f"local rank {rank.rank} has no GPU: {len(found.visible)} are visible, for {len(planned)} ranks; see "
-            "--ranks-per-gpu, or --gpus none for ranks without GPUs"
-        )
+        raise LocalRankError(_no_such_rank(rank.rank, len(planned), len(found.visible)))
     return planned[rank.rank], (*rank.warnings, *planned.warnings)
+
+
+def _no_such_rank(rank: int, ranks: int, gpus: int) -> str:
+    if not gpus:
+        return (
+            f"local rank {rank} is none of the {ranks} ranks of this machine, which count from 0 to {ranks - 1}: say "
+            "how many there are with --ranks N (ranks=N), or which one this is with --local-rank N (local_rank=N)"
+        )
+    return (
+        f"local rank {rank} has no GPU: {gpus} are visible, for {ranks} ranks; see --ranks-per-gpu, or --gpus none for "
+        "ranks without GPUs"
+    )
 
 
 def _sees_only_its_own(found: FoundGpus, options: NumaOptions, rank: int, size: int | None) -> bool:

@@ -1,16 +1,18 @@
-"""This process's own place in the plan, within the affinity that it was started with."""
+"""Places on this system, within the affinity that this process was started with: its own, or those of all ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from hwnuma.environment.local_rank import LocalRank, local_rank_of, local_world_size
 from hwnuma.errors import OptionError, warn
 from hwnuma.hwloc.topology import Topology
-from hwnuma.launch.job import Job, plan_rank
+from hwnuma.launch.job import Job, plan_job, plan_rank
 from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
-from hwnuma.model.plan import Binding
+from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.plan import Binding, Plan
 from hwnuma.model.value import replace
 from hwnuma.processes.binding import current_affinity
 
@@ -89,6 +91,36 @@ def _place_within(
         cut = f"{who} gets CPUs {binding.cpuset} instead of {without.cpuset}: {explain(inherited, job.environment)}"
         return binding, (cut, *warnings)
     return binding, warnings
+
+
+def plan_here(
+    options: NumaOptions | AffinityMode | str = AffinityMode.NODE,
+    *,
+    ranks: int | None = None,
+    gpus: str | Sequence[Gpu] = "auto",
+    gpu_nodes: Mapping[str, int] | None = None,
+) -> Plan:
+    """Plan all worker processes that this process is going to start on this machine.
+
+    Args:
+        options: NumaOptions (ours or torch's), an affinity mode, or its value.
+        ranks: how many workers there will be; by default one a GPU.
+        gpus: which GPUs: a specification (see `hwnuma.devices.discovery.find_gpus`), or the GPUs in rank order.
+        gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
+
+    Raises:
+        HwnumaError: nothing can be planned. A single rank that cannot be placed carries its error in the plan.
+    """
+    job = Job.here(options, gpus=gpus, ranks=ranks, gpu_nodes=gpu_nodes)
+    machine, _ = machine_here(job.options)
+    return plan_job(machine, job)
+
+
+def machine_here(options: NumaOptions) -> tuple[Machine, CpuSet]:
+    """This system as its ranks may use it: within this process's affinity, if the options say so; and that affinity."""
+    with Topology.from_this_system() as topology:
+        machine, affinity = topology.machine(), current_affinity(topology)
+    return machine.narrowed(affinity) if options.keep_outer_mask else machine, affinity
 
 
 def nodes_of(cpuset: CpuSet) -> NodeSet:

@@ -180,7 +180,9 @@ class Bitmap(AbstractSet[int]):
         mask = self._mask_of(other)
         return NotImplemented if mask is None else self.from_mask(self._mask & ~mask)
 
-    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+    __rand__ = __and__
+    __ror__ = __or__
+    __rxor__ = __xor__
 
     def __rsub__(self: _BitmapT, other: object) -> _BitmapT:
         mask = self._mask_of(other)

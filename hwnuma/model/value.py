@@ -9,6 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import dataclasses
     import inspect
     from collections.abc import Callable
     from typing import Any, ClassVar, TypeVar
@@ -95,8 +96,12 @@ class Value:
     _defaults: ClassVar[dict[str, Any]] = {}
     _annotations: ClassVar[dict[str, str]] = {}
     _options: ClassVar[dict[str, Option]] = {}
-    __dataclass_fields__ = _MadeWhenAsked(_dataclass_fields)
-    __signature__ = _MadeWhenAsked(_signature)
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+        __signature__: ClassVar[inspect.Signature]
+    else:
+        __dataclass_fields__ = _MadeWhenAsked(_dataclass_fields)
+        __signature__ = _MadeWhenAsked(_signature)
 
     def __init_subclass__(cls) -> None:
         """Read the fields off the class."""
