@@ -7,11 +7,11 @@
 #include <stdio.h>
 
 enum {
-    HIGHEST_CPU = 8191, /* NR_CPUS with MAXSMP, the highest that Linux can be built for on most machines */
-    LARGEST_INDEX = 1 << 20 /* as in model/bitmap.py: a typing mistake must not cost gigabytes */
+    HIGHEST_CPU = 8191 /* NR_CPUS with MAXSMP, the highest that Linux can be built for on most machines */
 };
 
-/* Read one number in decimal, without sign and without leading zeros. */
+/* Read one number in decimal, without sign and without leading zeros. One that no machine has is left to the whole
+ * program, which says so ahead of making a topology of a million CPUs. */
 static int read_index(const char **text, unsigned *index)
 {
     const char *start = *text;
@@ -19,7 +19,7 @@ static int read_index(const char **text, unsigned *index)
     for (; **text >= '0' && **text <= '9' && *text - start < 8; ++*text)
         value = 10 * value + (unsigned long) (**text - '0');
     *index = (unsigned) value;
-    return *text == start || (*start == '0' && *text - start > 1) || value > LARGEST_INDEX ? -1 : 0;
+    return *text == start || (*start == '0' && *text - start > 1) || value > HIGHEST_CPU ? -1 : 0;
 }
 
 /* Read a list that is written as the kernel and str(CpuSet) write it: ranges ascending, and none touching the next.

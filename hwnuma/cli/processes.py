@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
+from hwnuma.cli.interrupts import UndoneFirst
 from hwnuma.cli.options import BIND_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS
 from hwnuma.cli.parsing import add_options, format_option
 from hwnuma.devices.discovery import state_nodes
@@ -22,7 +23,7 @@ from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import Value, field, replace
 from hwnuma.processes.binding import current_affinity
-from hwnuma.processes.procfs import affinity
+from hwnuma.processes.procfs import affinity, process_id
 from hwnuma.processes.verification import Expected, Verification, audit_gpu_processes, environment_of, verify_process
 
 _WHERE = "where it should be"
@@ -74,7 +75,7 @@ VERIFY_OPTIONS = (*options_of(_Stated), *(option for option in GPU_OPTIONS if op
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``hwnuma verify``."""
     add_options(parser, VERIFY_OPTIONS)
-    parser.add_argument("pids", metavar="PID", nargs="*", type=int, help="processes to verify, all their threads")
+    parser.add_argument("pids", metavar="PID", nargs="*", help="processes to verify, all their threads")
     parser.add_argument("--gpus", action="store_true", dest="gpu_processes", help="every process that is on a GPU here")
     parser.add_argument("--exact", action="store_true", help="threads pinned to some of the expected CPUs are off too")
     format_option(parser, ("table", "json"))
@@ -83,7 +84,7 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
 def add_bind_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``hwnuma bind``."""
     add_options(parser, BIND_OPTIONS)
-    parser.add_argument("pids", metavar="PID", nargs="+", type=int, help="processes to bind, all their threads")
+    parser.add_argument("pids", metavar="PID", nargs="+", help="processes to bind, all their threads")
 
 
 def verify_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -92,7 +93,7 @@ def verify_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -
         raise OptionError("say what to verify: PIDs, or --gpus for every process that is on a GPU here")
     if parsed.gpu_processes:
         return _verify_gpus(parsed, environment)
-    found = [_verify_or_say(parsed, pid, environment) for pid in parsed.pids]
+    found = [_verify_or_say(parsed, pid, environment) for pid in [process_id(text) for text in parsed.pids]]
     verified = [each for each in found if each is not None]
     _print_verifications(verified, parsed.format)
     if not verified:
@@ -173,11 +174,12 @@ def bind_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
     """Run ``hwnuma bind``: each process is placed by its own environment, as `hwnuma exec` would have done in it."""
     told = Told.asked(vars(parsed), environment)
     asked = Job.asked(vars(parsed), environment)
-    for pid in parsed.pids:
+    for pid in [process_id(text) for text in parsed.pids]:  # all are read ahead of the first that is bound
         binding = told.place(asked.options.memory) or _planned(
             replace(asked, environment=environment_of(pid)), pid, told
         )
-        bind_process(pid, binding, all_threads=asked.options.all_threads, migrate=asked.options.migrate)
+        with UndoneFirst():
+            bind_process(pid, binding, all_threads=asked.options.all_threads, migrate=asked.options.migrate)
     return ALL_FINE
 
 

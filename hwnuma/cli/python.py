@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from hwnuma.cli.start import end_on_interrupt
 from hwnuma.cli.start import main as hwnuma
 
 TYPE_CHECKING = False
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Only if that fails: the exit status that ``hwnuma exec`` has then. The reason is on standard error.
     """
+    if arguments is None:
+        end_on_interrupt()
     if not sys.executable:
         print("hwnuma-python: this Python does not know its own path (sys.executable is empty)", file=sys.stderr)
         return 126  # as a shell has it for what it cannot run

@@ -5,6 +5,7 @@ A launcher starts every rank through ``hwnuma exec``, so nothing is imported her
 
 from __future__ import annotations
 
+import _signal  # what `signal` is made of: that makes enumerations first, in half a millisecond of each worker's start
 import os
 import sys
 
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status; `exec` returns 126 or 127 for a command that cannot be run, and otherwise becomes it.
     """
+    if arguments is None:
+        end_on_interrupt()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] != ["exec"]:
         from hwnuma.cli.main import main as whole
@@ -35,6 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from hwnuma.cli import exec as exec_command
 
     return exec_command.main(words[1:])
+
+
+def end_on_interrupt() -> None:
+    """Let Ctrl-C end this process as it ends any other, from its imports on, and without a traceback.
+
+    Where whoever started it has SIGINT ignored, as a shell has for what runs in the background, it stays ignored.
+    """
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 def _become_at_handed_over_place(words: Sequence[str], environment: Mapping[str, str]) -> None:

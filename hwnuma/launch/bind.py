@@ -101,9 +101,16 @@ def bound(
             binding = _unbound(job, local_rank, error)
         yield binding
     finally:
-        if block is not None:
-            with Topology.for_binding() as topology:
-                BLOCKS.leave(topology, block)
+        interrupt = None
+        while block is not None:  # in this frame: a call of to_the_end could be interrupted ahead of its first line
+            try:
+                with Topology.for_binding() as topology:
+                    BLOCKS.leave(topology, block)
+                block = None
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
 def bind_job(

@@ -43,6 +43,7 @@ class Applied:
         moved: the former affinity of each thread that was moved; written down ahead of the move.
         kept: the threads that somebody had pinned and that were left alone.
         there_already: the threads that were on just these CPUs before.
+        handed_over: the threads that a later binding will put back.
         policy: the calling thread, and its former memory policy if it was changed.
         complete: whether all was done.
         pages_before: where memory was ahead of binding; None if it was not looked at or cannot be.
@@ -59,6 +60,7 @@ class Applied:
         self.moved: dict[int, CpuSet] = {}
         self.kept: dict[int, CpuSet] = {}
         self.there_already: set[int] = set()
+        self.handed_over: set[int] = set()
         self.policy: tuple[int, SavedPolicy] | None = None
         self.complete = False
         self.pages_before: procfs.Pages | None = None
@@ -76,9 +78,9 @@ class Applied:
 
         A thread that is not known was started since, and follows the leader.
         """
-        if thread in self.there_already or thread in self.kept:
+        if thread in self.kept or thread in self.handed_over:
             return None
-        return self.moved.get(thread, self.before)
+        return self.moved.get(thread, None if thread in self.there_already else self.before)
 
     def undo(self, topology: Topology, *, newcomers: bool = True) -> None:
         """Put every thread back where it was, each to its own former affinity, and the memory policy too.
@@ -113,18 +115,17 @@ class Applied:
             former = self.former(thread)
             if former is None or heir.moved.get(thread, heir.binding.cpuset) != self.binding.cpuset:
                 continue
-            heir.moved[thread] = former
-            heir.there_already.discard(thread)
             if thread == heir.leader:
                 heir.before = former
-            self.there_already.add(thread)
+            heir.moved[thread] = former
+            self.handed_over.add(thread)  # at last: after an interrupt all this is done once more
         if self.policy is not None and heir.policy is not None and self.policy[0] == heir.policy[0]:
             heir.policy, self.policy = self.policy, None
 
     def _go_on_in_child(self) -> None:
         """Turn to this process, a child that was forked since: the parent's threads are none of its business."""
         self.pid, self.leader = os.getpid(), get_native_id()
-        self.moved, self.kept, self.there_already = {}, {}, set()
+        self.moved, self.kept, self.there_already, self.handed_over = {}, {}, set(), set()
         if self.policy is not None:
             self.policy = (self.leader, self.policy[1])
 

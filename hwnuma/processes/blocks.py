@@ -11,7 +11,7 @@ import os
 from _thread import RLock
 
 from hwnuma.hwloc.topology import Topology
-from hwnuma.processes.binding import Applied, carry_out, to_the_end
+from hwnuma.processes.binding import Applied, carry_out
 
 
 class Blocks:
@@ -46,10 +46,12 @@ class Blocks:
             )
 
     def leave(self, topology: Topology, block: Applied) -> None:
-        """Undo a block, less what a later one holds; does nothing to one that has been undone."""
-        to_the_end(lambda: self._leave(topology, block))
+        """Undo a block, less what a later one holds; does nothing to one that has been undone.
 
-    def _leave(self, topology: Topology, block: Applied) -> None:
+        Args:
+            topology: this system's.
+            block: the block. Where an interrupt comes out of this, it has to be left once more.
+        """
         with self._lock:
             if block in self._open:
                 for later in self._open[self._open.index(block) + 1 :]:
