@@ -1,0 +1,65 @@
+"""The machine and the versions that a run was made with: a figure without them says little."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import hwnuma
+from benchmarks.settings import REPOSITORY, console_script, environment
+
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+
+
+def describe() -> dict[str, str]:
+    """What there is to know, by name."""
+    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
+    return {
+        "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} CPUs to use; load {load}",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}",
+        "hwnuma": f"{metadata.version('hwnuma')}{_commit()}, {Path(hwnuma.__file__).parent}; {_way_in()}",
+        "libhwloc": _first_version([console_script(), "--version"], r"libhwloc\D*"),
+        "numactl, hwloc-bind": f"{_first_version(['numactl', '--version'])}, {_first_version(['hwloc-bind', '--version'])}",
+    }
+
+
+def _processor() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def _commit() -> str:
+    git = ("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=8")
+    told = subprocess.run(git, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    return f" ({told.stdout.strip()})" if told and told.returncode == 0 else ""
+
+
+def _way_in() -> str:
+    """What of the environment makes a start slower and is not hwnuma's."""
+    notes = []
+    if "import re\n" in Path(console_script()).read_text(encoding="utf-8"):
+        notes.append("its console script imports re (written by a pip before 25.1)")
+    hook = "import sys; print(any('__editable__' in type(f).__module__ + str(f) for f in sys.meta_path))"
+    if _told([sys.executable, "-I", "-c", hook]).strip() == "True":
+        notes.append("installed editable with an import hook, which slows every Python here, bare ones too")
+    return "; ".join(notes) or "nothing of the installation slows a start"
+
+
+def _told(command: list[str]) -> str:
+    try:
+        told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return told.stdout + told.stderr
+
+
+def _first_version(command: list[str], before: str = "") -> str:
+    found = re.search(before + f"({_VERSION.pattern})", _told(command))
+    return found[1] if found else "not installed"

@@ -1,0 +1,71 @@
+"""How to measure, and with which programs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TOPOLOGIES = REPOSITORY / "fixtures" / "topologies"
+DGX_NAME = "dgx_a100_nps4"
+DGX = TOPOLOGIES / f"{DGX_NAME}.xml"
+
+BARE_PYTHON = (sys.executable, "-I", "-c", "pass")
+
+
+class Skipped(Exception):  # noqa: N818 -- it is no error: the row says so instead of a figure
+    """A row, or one line of it, cannot be measured here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        rounds: how often each command or call is timed.
+        peer_pythons: other interpreters, in which a peer may be installed that cannot be in this one.
+    """
+
+    rounds: int = 30
+    peer_pythons: tuple[str, ...] = ()
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a first impression is enough."""
+        return self.rounds <= QUICK_ROUNDS
+
+
+QUICK_ROUNDS = 7
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a command that is timed: what any needs, and nothing that a launcher may have set."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **more}
+
+
+def console_script(name: str = "hwnuma") -> str:
+    """The path of a console script of this environment, as a user starts it.
+
+    Raises:
+        Skipped: it is not there.
+    """
+    script = Path(sysconfig.get_path("scripts")) / name
+    if not script.is_file():
+        raise Skipped(f"{name} is not installed beside {sys.executable}: pip install .")
+    return str(script)
+
+
+def tool(name: str) -> str:
+    """The path of a program.
+
+    Raises:
+        Skipped: it is not installed.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise Skipped(f"{name} is not installed")
+    return found
