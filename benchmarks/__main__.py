@@ -8,26 +8,31 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import commands, counts, machine, results
+from benchmarks import commands, counts, discovery, library, machine, results, verifying
 from benchmarks.goals import ROWS, lines_of
 from benchmarks.results import Result
-from benchmarks.settings import QUICK_ROUNDS, Settings, Skipped
-from benchmarks.timing import CommandFailedError, Figure
+from benchmarks.settings import QUICK_ROUNDS, Measured, Settings, Skipped
+from benchmarks.timing import CommandFailedError
 
-MEASURES: dict[str, Callable[[Settings], dict[str, "Figure | Skipped"]]] = {
+MEASURES: dict[str, Callable[[Settings], Measured]] = {
     "exec": commands.exec_,
     "ranks": commands.ranks,
     "import": commands.import_,
+    "plan": library.plan,
+    "load": library.load,
+    "probe": library.probe,
+    "growth": library.growth,
     "cli": commands.cli,
+    "discovery": discovery.discovery,
+    "verify": verifying.verify,
 }
 
 
 def measure(row: str, settings: Settings) -> Iterator[Result]:
     """Measure a row: a result for each of its lines; where it cannot be measured, they say why."""
     lines = lines_of(row)
-    found: dict[str, Figure | Skipped]
     try:
-        found = MEASURES[row](settings)
+        found: Measured = MEASURES[row](settings)
     except (Skipped, CommandFailedError) as reason:
         found = dict.fromkeys((line.part for line in lines), Skipped(str(reason)))
     return (Result.of(line, found[line.part]) for line in lines)
@@ -60,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         found, where = results.from_data(json.loads(options.from_json.read_text(encoding="utf-8")))
     else:
         settings = Settings(QUICK_ROUNDS if options.quick else options.rounds, tuple(options.peer_python))
-        where, found = machine.describe(), []
+        where, found = machine.describe(settings), []
         for row in options.only or ROWS:
             print(f"measuring {row} …", file=sys.stderr)
             found += measure(row, settings)

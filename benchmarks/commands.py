@@ -6,10 +6,8 @@ import os
 import subprocess
 import sys
 
-from benchmarks.settings import BARE_PYTHON, DGX, Settings, Skipped, console_script, environment, tool
+from benchmarks.settings import BARE_PYTHON, DGX, Measured, Settings, Skipped, console_script, environment, tool
 from benchmarks.timing import Figure, Timed, command, difference, in_turn, ratio
-
-Measured = dict[str, "Figure | Skipped"]
 
 _RANKS = 8
 # What to do without GPUs, and what hwnuma has to find out by itself.

@@ -6,8 +6,8 @@ kernel's are not counted), and how many times those of a bare Python that is. ``
 Python. ``--update`` writes the ceilings anew, a little above what was counted; look at the difference.
 
 What makes the numbers come again: hashes without their random seed, an environment of a few variables, and for what
-discovers a topology a small machine of two cores as sysfs files. A first run without valgrind leaves the ``.pyc`` files.
-A command that becomes another one is counted up to its execve.
+discovers a topology a small machine of two cores as sysfs files. A first run without valgrind leaves the ``.pyc``
+files. A command that becomes another one is counted up to its execve.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _PYTHON = (sys.executable, "-s")
 _FIXED = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
 # CPU 0 is in the made-up machine, and is bound to on this one.
 _HANDED = {"HWNUMA_CPUS": "0"}
+_WITH_MEMORY = ("--cpus", "0", "--memory", "preferred")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ COUNTED = (
     Counted("import hwnuma", ("-c", "import hwnuma")),
     Counted("exec, planned", ("hwnuma", *PLANNED), discovers=True),
     Counted("exec, handed over", ("hwnuma", *HANDED), _HANDED),
-    Counted("exec, CPUs and memory", ("hwnuma", "exec", "--cpus", "0", "--memory", "preferred", "--", "true"), discovers=True),
+    Counted("exec, CPUs and memory", ("hwnuma", "exec", *_WITH_MEMORY, "--", "true"), discovers=True),
     Counted("plan of a DGX as JSON", ("hwnuma", "plan", "--topology", str(DGX), "--format", "json")),
 )  # fmt: skip
 
@@ -106,8 +107,8 @@ def prepare(scratch: Path) -> None:
     Older ones (pip before 25.1) write a script that imports re for itself, which is their cost and not hwnuma's.
     """
     (main,) = entry_points(group="console_scripts", name="hwnuma")
-    script = f"import sys\nfrom {main.module} import {main.attr}\nif __name__ == '__main__':\n    sys.exit({main.attr}())\n"
-    (scratch / "hwnuma").write_text(script, encoding="utf-8")
+    lines = ("import sys", f"from {main.module} import {main.attr}", f"sys.exit({main.attr}())")
+    (scratch / "hwnuma").write_text("\n".join(lines) + "\n", encoding="utf-8")
     written(two_cores(), scratch / "machine")
 
 

@@ -11,22 +11,26 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import hwnuma
-from benchmarks.settings import REPOSITORY, console_script, environment
+from benchmarks.peer import python_with
+from benchmarks.settings import REPOSITORY, Settings, Skipped, console_script, environment
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 
 
-def describe() -> dict[str, str]:
-    """What there is to know, by name."""
+def describe(settings: Settings) -> dict[str, str]:
+    """What there is to know, by name; no path of this machine, since the page is published."""
     load = " ".join(f"{value:.2f}" for value in os.getloadavg())
     return {
         "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} CPUs to use; load {load}",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}",
-        "hwnuma": f"{metadata.version('hwnuma')}{_commit()}, {Path(hwnuma.__file__).parent}; {_way_in()}",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "hwnuma": f"{metadata.version('hwnuma')}{_commit()}; {_way_in()}",
         "libhwloc": _first_version([console_script(), "--version"], r"libhwloc\D*"),
-        "numactl, hwloc-bind": f"{_first_version(['numactl', '--version'])}, {_first_version(['hwloc-bind', '--version'])}",
+        "torch": _peer_version("torch", settings),
+        "pyhwloc": _peer_version("pyhwloc", settings),
+        "numactl": "there, of no version that it tells" if shutil.which("numactl") else "not installed",
+        "hwloc-bind": _first_version(["hwloc-bind", "--version"]),
+        "rounds": str(settings.rounds),
     }
 
 
@@ -39,6 +43,15 @@ def _commit() -> str:
     git = ("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=8")
     told = subprocess.run(git, capture_output=True, text=True, check=False) if shutil.which("git") else None
     return f" ({told.stdout.strip()})" if told and told.returncode == 0 else ""
+
+
+def _peer_version(package: str, settings: Settings) -> str:
+    try:
+        python = python_with(package, settings)
+    except Skipped:
+        return "not installed"
+    code = f"import platform, importlib.metadata as m; print(m.version({package!r}), platform.python_version())"
+    return " on Python ".join(_told([python, "-I", "-c", code]).split())
 
 
 def _way_in() -> str:

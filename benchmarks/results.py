@@ -56,7 +56,7 @@ def number(value: float) -> str:
 
 
 def _sign(unit: str) -> str:
-    return "×" if unit == "x" else unit
+    return "\N{MULTIPLICATION SIGN}" if unit == "x" else unit
 
 
 def table(results: Iterable[Result], style: str = "simple") -> str:
@@ -119,9 +119,9 @@ def page(results: Iterable[Result], machine: Mapping[str, str]) -> str:
 
 Written by `python -m benchmarks --page docs/benchmarks.md`; edit `benchmarks/`, not this page.
 
-Whatever is compared was run in turn, round after round, in one run on one machine; a figure is the median of the rounds'
-ratios, and half of the rounds lie between the two figures beside it. A bare Python is `python -I -c pass`. A ratio
-"torch's time / ours" is how many times faster hwnuma is.
+Whatever is compared was run in turn, round after round, in one run on one machine; a figure is the median of the
+rounds' ratios, and half of the rounds lie between the two figures beside it. A bare Python is `python -I -c pass`. A
+ratio "torch's time / ours" is how many times faster hwnuma is.
 
 {table(results, "github")}
 

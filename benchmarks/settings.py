@@ -9,6 +9,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.timing import Figure
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 TOPOLOGIES = REPOSITORY / "fixtures" / "topologies"
 DGX_NAME = "dgx_a100_nps4"
@@ -19,6 +21,10 @@ BARE_PYTHON = (sys.executable, "-I", "-c", "pass")
 
 class Skipped(Exception):  # noqa: N818 -- it is no error: the row says so instead of a figure
     """A row, or one line of it, cannot be measured here; the message says why."""
+
+
+Measured = dict[str, Figure | Skipped]
+"""What a row finds: for each of its lines a figure, or why there is none."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 Timed = Callable[[], float]
 """Does the work once, and returns how long it took in seconds."""
@@ -122,12 +123,13 @@ def command(arguments: Sequence[str], environment: Mapping[str, str], *, copies:
     def work() -> float:
         quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
         start = time.perf_counter()
-        pids = [os.posix_spawn(arguments[0], arguments, environment, file_actions=quiet) for _ in range(copies)]
+        pids = [os.posix_spawn(arguments[0], list(arguments), environment, file_actions=quiet) for _ in range(copies)]
         states = [os.waitpid(pid, 0)[1] for pid in pids]
         end = time.perf_counter()
         if any(states):
             status = os.waitstatus_to_exitcode(max(states))
-            raise CommandFailedError(f"{' '.join(arguments)}: ended with status {status}, see above")
+            named = " ".join((Path(arguments[0]).name, *arguments[1:]))
+            raise CommandFailedError(f"{named}: ended with status {status}; what it said is on standard error")
         return end - start
 
     return work

@@ -51,6 +51,6 @@ def written(machine: sysfs.SysfsMachine, folder: Path) -> Path:
 @contextmanager
 def dgx_files() -> Iterator[Path]:
     """The files of a DGX, for as long as they are needed; in memory where that can be had, as sysfs itself is."""
-    memory = Path("/dev/shm")  # noqa: S108 -- the folder in it gets a name of its own
+    memory = Path("/dev/shm")
     with TemporaryDirectory(prefix="hwnuma-sysfs-", dir=memory if memory.is_dir() else None) as folder:
         yield written(dgx(), Path(folder) / "dgx")
