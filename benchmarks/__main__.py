@@ -38,6 +38,13 @@ def measure(row: str, settings: Settings) -> Iterator[Result]:
     return (Result.of(line, found[line.part]) for line in lines)
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -45,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", action="append", choices=ROWS, metavar="ROW", help=f"one of {', '.join(ROWS)}")
     parser.add_argument("--quick", action="store_true", help="few rounds: a first impression")
-    parser.add_argument("--rounds", type=int, default=Settings().rounds, help="how often each (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=_count, metavar="N", default=Settings().rounds, help="how often each (default: %(default)s)"
+    )
     parser.add_argument(
         "--peer-python", action="append", default=[], metavar="PATH",
         help="an interpreter in which torch or pyhwloc is installed, where this one cannot have them",

@@ -9,6 +9,7 @@ import sys
 from benchmarks.settings import BARE_PYTHON, DGX, Measured, Settings, Skipped, console_script, environment, tool
 from benchmarks.timing import Figure, Timed, command, difference, in_turn, ratio
 
+_PYTHON = (sys.executable, "-I", "-c")
 _RANKS = 8
 # What to do without GPUs, and what hwnuma has to find out by itself.
 PLANNED = ("exec", "--gpus", "none", "--ranks", "2", "--local-rank", "0", "--mode", "exclusive", "--", "true")
@@ -60,16 +61,22 @@ def ranks(settings: Settings) -> Measured:
 
 
 def import_(settings: Settings) -> Measured:
-    """The import of the package."""
-    python = (sys.executable, "-I", "-c")
-    works = {
-        "bare": command(BARE_PYTHON, environment()),
-        "imported": command((*python, "import hwnuma"), environment()),
-    }
-    times = in_turn(works, settings.rounds)
-    count = "import sys; bare = set(sys.modules); import hwnuma; print(len(sys.modules.keys() - bare))"
-    told = subprocess.run((*python, count), env=environment(), check=True, capture_output=True, text=True)
-    return {"time": difference(times["imported"], times["bare"]), "modules": Figure.of([int(told.stdout)])}
+    """The import of the package, which alone loads nothing, and of what a worker uses of it."""
+    statements = {"": "import hwnuma", "bind ": "from hwnuma import bind"}
+    works = {name: command((*_PYTHON, statement), environment()) for name, statement in statements.items()}
+    times = in_turn({"bare": command(BARE_PYTHON, environment()), **works}, settings.rounds)
+    found: Measured = {}
+    for name, statement in statements.items():
+        found[f"{name}time"] = difference(times[name], times["bare"])
+        found[f"{name}modules"] = Figure.of([_modules(statement)])
+    return found
+
+
+def _modules(statement: str) -> int:
+    """How many modules a statement loads."""
+    code = f"import sys; bare = set(sys.modules); {statement}; print(len(sys.modules.keys() - bare))"
+    told = subprocess.run((*_PYTHON, code), env=environment(), check=True, capture_output=True, text=True)
+    return int(told.stdout)
 
 
 def cli(settings: Settings) -> Measured:

@@ -69,6 +69,15 @@ LINES = (
     Line("ranks.handed", "8 ranks at once, the plan handed over / 8 bare Pythons at once", goal=_at_most(1.3)),
     Line("import.time", "`import hwnuma`, beyond bare Python", "ms", _at_most(15)),
     Line("import.modules", "modules that `import hwnuma` loads, beyond bare Python", "modules", _at_most(25)),
+    Line(
+        "import.bind time", "`from hwnuma import bind`, all that a worker uses, beyond bare Python", "ms", _at_most(15)
+    ),
+    Line(
+        "import.bind modules",
+        "modules that `from hwnuma import bind` loads, beyond bare Python",
+        "modules",
+        _at_most(25),
+    ),
     Line("plan.node", "plan 8 ranks on a DGX A100, node: torch's time / ours", goal=_at_least(2)),
     Line("plan.socket", "the same, socket", goal=_at_least(10)),
     Line("plan.exclusive", "the same, exclusive", goal=_at_least(15)),

@@ -7,12 +7,11 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
 from benchmarks.peer import python_with
-from benchmarks.settings import REPOSITORY, Settings, Skipped, console_script, environment
+from benchmarks.settings import REPOSITORY, Settings, Skipped, console_script, environment, has_import_hook
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 
@@ -59,8 +58,7 @@ def _way_in() -> str:
     notes = []
     if "import re\n" in Path(console_script()).read_text(encoding="utf-8"):
         notes.append("its console script imports re (written by a pip before 25.1)")
-    hook = "import sys; print(any('__editable__' in type(f).__module__ + str(f) for f in sys.meta_path))"
-    if _told([sys.executable, "-I", "-c", hook]).strip() == "True":
+    if has_import_hook():
         notes.append("installed editable with an import hook, which slows every Python here, bare ones too")
     return "; ".join(notes) or "nothing of the installation slows a start"
 

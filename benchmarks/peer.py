@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from benchmarks.settings import REPOSITORY, Settings, Skipped, environment
 from benchmarks.timing import CommandFailedError, Timed
@@ -31,8 +32,8 @@ class Peer:
 
     def _ask(self, name: str) -> float:
         assert self._process.stdin is not None  # a pipe, as it was started
-        self._process.stdin.write(f"{name}\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, which its missing answer tells
+            os.write(self._process.stdin.fileno(), f"{name}\n".encode())
         return float(self._line())
 
     def _line(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -39,11 +40,6 @@ class Settings:
     rounds: int = 30
     peer_pythons: tuple[str, ...] = ()
 
-    @property
-    def is_quick(self) -> bool:
-        """Whether a first impression is enough."""
-        return self.rounds <= QUICK_ROUNDS
-
 
 QUICK_ROUNDS = 7
 
@@ -63,6 +59,12 @@ def console_script(name: str = "hwnuma") -> str:
     if not script.is_file():
         raise Skipped(f"{name} is not installed beside {sys.executable}: pip install .")
     return str(script)
+
+
+def has_import_hook() -> bool:
+    """Whether hwnuma is installed editable with an import hook, which slows every start of this Python."""
+    show = (sys.executable, "-I", "-c", "import sys; print(sys.meta_path)")
+    return "__editable__" in subprocess.run(show, capture_output=True, text=True, check=True).stdout
 
 
 def tool(name: str) -> str:
