@@ -69,12 +69,16 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print the table, and write what is asked for; no figure makes it fail."""
     if arguments[:1] == ["counts"]:
         return counts.main(arguments[1:])
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     if options.from_json:
         found, where = results.from_data(json.loads(options.from_json.read_text(encoding="utf-8")))
     else:
         settings = Settings(QUICK_ROUNDS if options.quick else options.rounds, tuple(options.peer_python))
-        where, found = machine.describe(settings), []
+        try:
+            where, found = machine.describe(settings), []
+        except Skipped as reason:
+            parser.error(str(reason))
         for row in options.only or ROWS:
             print(f"measuring {row} …", file=sys.stderr)
             found += measure(row, settings)

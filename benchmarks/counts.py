@@ -18,12 +18,11 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.commands import HANDED, PLANNED
-from benchmarks.settings import DGX, has_import_hook, tool
+from benchmarks.settings import DGX, Skipped, has_import_hook, installed, tool
 from benchmarks.trees import SYSFS_VARIABLES, two_cores, written
 
 if sys.version_info >= (3, 11):
@@ -111,7 +110,7 @@ def prepare(scratch: Path) -> None:
 
     Older ones (pip before 25.1) write a script that imports re for itself, which is their cost and not hwnuma's.
     """
-    (main,) = entry_points(group="console_scripts", name="hwnuma")
+    main = next(script for script in installed().entry_points if script.name == "hwnuma")
     lines = ("import sys", f"from {main.module} import {main.attr}", f"sys.exit({main.attr}())")
     (scratch / "hwnuma").write_text("\n".join(lines) + "\n", encoding="utf-8")
     written(two_cores(), scratch / "machine")
@@ -129,9 +128,9 @@ def ratios(counts: Mapping[str, int]) -> dict[str, float]:
     return {name: number / counts[BARE] for name, number in counts.items() if name != BARE}
 
 
-def read_ceilings(path: Path = CEILINGS) -> dict[str, float]:
+def read_ceilings() -> dict[str, float]:
     """The highest ratio that each may have, by name."""
-    ceilings: dict[str, float] = tomllib.loads(path.read_text(encoding="utf-8"))["ceilings"]
+    ceilings: dict[str, float] = tomllib.loads(CEILINGS.read_text(encoding="utf-8"))["ceilings"]
     return ceilings
 
 
@@ -168,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
         1 if a ceiling is exceeded, else 0.
 
     Raises:
-        SystemExit: with 2, if nothing can be counted that is to be held against a ceiling.
+        SystemExit: with 2, if nothing can be counted, or nothing that is to be held against a ceiling.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks counts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -181,7 +180,10 @@ def main(arguments: Sequence[str]) -> int:
             "hwnuma is installed editable with an import hook, which every Python here runs, the bare one too: no "
             "ratio is right; pip install . or pip install -e . --config-settings editable_mode=compat"
         )
-    counts = count_all()
+    try:
+        counts = count_all()
+    except Skipped as reason:
+        parser.error(str(reason))
     found = ratios(counts)
     for name, number in counts.items():
         print(f"{number / 1e6:8.1f} M  {number / counts[BARE]:6.2f} x  {name}")

@@ -7,11 +7,10 @@ import platform
 import re
 import shutil
 import subprocess
-from importlib import metadata
 from pathlib import Path
 
 from benchmarks.peer import python_with
-from benchmarks.settings import REPOSITORY, Settings, Skipped, console_script, environment, has_import_hook
+from benchmarks.settings import REPOSITORY, Settings, Skipped, console_script, environment, has_import_hook, installed
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 
@@ -23,7 +22,7 @@ def describe(settings: Settings) -> dict[str, str]:
         "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} CPUs to use; load {load}",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "hwnuma": f"{metadata.version('hwnuma')}{_commit()}; {_way_in()}",
+        "hwnuma": f"{installed().version}{_commit()}; {_way_in()}",
         "libhwloc": _first_version([console_script(), "--version"], r"libhwloc\D*"),
         "torch": _peer_version("torch", settings),
         "pyhwloc": _peer_version("pyhwloc", settings),

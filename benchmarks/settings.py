@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from benchmarks.timing import Figure
@@ -59,6 +60,17 @@ def console_script(name: str = "hwnuma") -> str:
     if not script.is_file():
         raise Skipped(f"{name} is not installed beside {sys.executable}: pip install .")
     return str(script)
+
+
+def installed() -> Distribution:
+    """What this Python has installed as hwnuma, whatever lies in the current folder.
+
+    Raises:
+        Skipped: nothing.
+    """
+    for found in distributions(name="hwnuma", path=[sysconfig.get_path("platlib")]):
+        return found
+    raise Skipped(f"hwnuma is not installed for {sys.executable}: pip install .")
 
 
 def has_import_hook() -> bool:

@@ -249,6 +249,20 @@ def test_a_higher_count_fails_the_check_and_an_update_lets_it_pass(
     assert "60.0 M    1.50 x  exec, handed over" in printed.out
 
 
+def test_without_valgrind_nothing_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line that says what is missing, and no traceback."""
+
+    def missing(name: str) -> str:
+        raise Skipped(f"{name} is not installed")
+
+    monkeypatch.setattr(counts, "tool", missing)
+    with pytest.raises(SystemExit, match="2"):
+        counts.main([])
+    assert capsys.readouterr().err.endswith("error: valgrind is not installed\n")
+
+
 def test_ratios_to_a_python_with_an_import_hook_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bare Python would be slower too, and every ceiling too high."""
     monkeypatch.setattr(counts, "has_import_hook", lambda: True)
