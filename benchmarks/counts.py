@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.commands import HANDED, PLANNED
 from benchmarks.settings import DGX, Skipped, has_import_hook, installed, tool
+from benchmarks.timing import CommandFailedError
 from benchmarks.trees import SYSFS_VARIABLES, two_cores, written
 
 if sys.version_info >= (3, 11):
@@ -79,7 +80,7 @@ def count(counted: Counted, scratch: Path) -> int:
         scratch: a folder with the small machine (see `prepare`); counts are written there.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        CommandFailedError: it failed.
     """
     variables = {**_FIXED, **counted.variables}
     if counted.discovers:
@@ -102,7 +103,10 @@ def totals(parts: Iterable[str]) -> int:
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str], folder: Path) -> None:
-    subprocess.run(command, env=variables, cwd=folder, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=variables, cwd=folder, check=False, capture_output=True, text=True)
+    if done.returncode:
+        named = " ".join((Path(command[0]).name, *command[1:]))
+        raise CommandFailedError(f"{named}: ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
 
 
 def prepare(scratch: Path) -> None:
@@ -182,7 +186,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     try:
         counts = count_all()
-    except Skipped as reason:
+    except (Skipped, CommandFailedError) as reason:
         parser.error(str(reason))
     found = ratios(counts)
     for name, number in counts.items():
