@@ -13,6 +13,7 @@ files. A command that becomes another one is counted up to its execve.
 from __future__ import annotations
 
 import argparse
+import platform
 import re
 import subprocess
 import sys
@@ -153,15 +154,11 @@ def ceilings_text(found: Mapping[str, float]) -> str:
     """The content of ceilings.toml for these ratios."""
     lines = [
         "# Instructions, as multiples of a bare Python's (python -m benchmarks counts). CI fails above them.",
-        f"# Written by --update: {_ROOM - 1:.0%} above what was counted with Python {_python()}.",
+        f"# Written by --update: {_ROOM - 1:.0%} above what was counted with Python {platform.python_version()}.",
         "[ceilings]",
         *(f'"{name}" = {value * _ROOM:.2f}' for name, value in found.items()),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _python() -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def main(arguments: Sequence[str]) -> int:
