@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.commands import HANDED, PLANNED
-from benchmarks.settings import DGX, Skipped, has_import_hook, installed, tool
+from benchmarks.settings import DGX, Skipped, console_script, has_import_hook, tool
 from benchmarks.timing import CommandFailedError
 from benchmarks.trees import SYSFS_VARIABLES, two_cores, written
 
@@ -78,7 +78,7 @@ def count(counted: Counted, scratch: Path) -> int:
 
     Args:
         counted: what to run.
-        scratch: a folder with the small machine (see `prepare`); counts are written there.
+        scratch: a folder with the small machine; counts are written there.
 
     Raises:
         CommandFailedError: it failed.
@@ -88,7 +88,7 @@ def count(counted: Counted, scratch: Path) -> int:
         # Marked as this system, so that hwnuma binds there.
         variables |= {**SYSFS_VARIABLES, "HWLOC_FSROOT": str(scratch / "machine"), "HWLOC_THISSYSTEM": "1"}
     first, *rest = counted.arguments
-    command = (*_PYTHON, str(scratch / "hwnuma") if first == "hwnuma" else first, *rest)
+    command = (*_PYTHON, console_script() if first == "hwnuma" else first, *rest)
     _run(command, variables, scratch)
     for old in scratch.glob("counted.*"):
         old.unlink()
@@ -110,21 +110,10 @@ def _run(command: Sequence[str], variables: Mapping[str, str], folder: Path) -> 
         raise CommandFailedError(f"{named}: ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
 
 
-def prepare(scratch: Path) -> None:
-    """Put into a folder what is counted: the small machine, and the console script as today's installers write it.
-
-    Older ones (pip before 25.1) write a script that imports re for itself, which is their cost and not hwnuma's.
-    """
-    main = next(script for script in installed().entry_points if script.name == "hwnuma")
-    lines = ("import sys", f"from {main.module} import {main.attr}", f"sys.exit({main.attr}())")
-    (scratch / "hwnuma").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    written(two_cores(), scratch / "machine")
-
-
 def count_all() -> dict[str, int]:
     """Count all, by name."""
     with TemporaryDirectory(prefix="hwnuma-counts-") as folder:
-        prepare(Path(folder))
+        written(two_cores(), Path(folder) / "machine")
         return {counted.name: count(counted, Path(folder)) for counted in COUNTED}
 
 

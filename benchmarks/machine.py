@@ -54,12 +54,9 @@ def _peer_version(package: str, settings: Settings) -> str:
 
 def _way_in() -> str:
     """What of the environment makes a start slower and is not hwnuma's."""
-    notes = []
-    if "import re\n" in Path(console_script()).read_text(encoding="utf-8"):
-        notes.append("its console script imports re (written by a pip before 25.1)")
     if has_import_hook():
-        notes.append("installed editable with an import hook, which slows every Python here, bare ones too")
-    return "; ".join(notes) or "nothing of the installation slows a start"
+        return "installed editable with an import hook, which slows every Python here, bare ones too"
+    return "nothing of the installation slows a start"
 
 
 def _told(command: list[str]) -> str:
