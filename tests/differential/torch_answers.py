@@ -26,7 +26,7 @@ def _memory_folder() -> str | None:
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
-def _way_to_mount(holder: Path) -> list[str] | None:
+def way_to_mount(holder: Path) -> list[str] | None:
     """The command that makes a mount namespace in which /sys can be covered; None if there is none."""
     for namespace in _NAMESPACES:
         try:
@@ -69,7 +69,7 @@ def ask_torch(machines: Sequence[Compared], *, mount: bool = True) -> dict[str, 
         tools.mkdir()
         (tools / "numactl").write_text("#!/bin/sh\nexit 1\n", encoding="ascii")
         (tools / "numactl").chmod(0o755)
-        namespace = _way_to_mount(holder) if mount else None
+        namespace = way_to_mount(holder) if mount else None
         done = subprocess.run(
             [
                 *(namespace or []), sys.executable, "-m", "tests.differential.torch_process",

@@ -32,7 +32,7 @@ def _ask(binding: Any, options: Any, gpu: int) -> Answer:
     return {"cpus": binding._get_ranges_str_from_ints(cpus)}
 
 
-def _supply(torch: Any, gpus: list[str], allowed: set[int]) -> None:
+def supply(torch: Any, gpus: list[str], allowed: set[int]) -> None:
     """Answer what torch asks CUDA and the kernel for."""
     properties = []
     for address in gpus:
@@ -46,7 +46,7 @@ def _supply(torch: Any, gpus: list[str], allowed: set[int]) -> None:
     os.sched_getaffinity = lambda _pid: set(allowed)
 
 
-def _mount(holder: Path) -> None:
+def mount(holder: Path) -> None:
     """Put a folder over /sys; only this process's mount namespace sees it."""
     subprocess.run(["mount", "--bind", str(holder), "/sys"], check=True)
 
@@ -63,7 +63,7 @@ def _intercept() -> None:
     os.listdir = lambda path=".": listed(path_of(path))  # type: ignore[assignment]
 
 
-def _show(holder: Path, root: str) -> None:
+def show(holder: Path, root: str) -> None:
     for name in ("devices", "bus"):
         link = holder / name
         link.unlink(missing_ok=True)
@@ -81,15 +81,15 @@ def main() -> None:
 
     logging.disable(logging.CRITICAL)
     if way == "mount":
-        _mount(holder)
+        mount(holder)
     else:
         _intercept()
     answers = {}
     for machine in request:
-        _show(holder, machine["root"])
+        show(holder, machine["root"])
         answers[machine["name"]] = of_machine = {}
         for cut in machine["cuts"]:
-            _supply(torch, machine["gpus"], binding._get_set_of_int_from_ranges_str(cut))
+            supply(torch, machine["gpus"], binding._get_set_of_int_from_ranges_str(cut))
             of_machine[cut] = {
                 mode.value: [_ask(binding, NumaOptions(mode), gpu) for gpu in range(len(machine["gpus"]))]
                 for mode in AffinityMode

@@ -1,0 +1,107 @@
+"""The table's lines and what each is to be: the one place that says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure is to be at most, or at least."""
+
+    limit: float
+    at_least: bool = False
+
+    def met(self, value: float) -> bool:
+        """Whether a median reaches it."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table.
+
+    Attributes:
+        key: the row that measures it, a dot, and which of the row's figures it is.
+        what: what is measured, for people.
+        unit: of the figure: "x" is a ratio.
+        goal: what it is to be; None for what stands there to compare with.
+    """
+
+    key: str
+    what: str
+    unit: str = "x"
+    goal: Goal | None = None
+
+    @property
+    def row(self) -> str:
+        """The row that measures it."""
+        return self.key.partition(".")[0]
+
+    @property
+    def part(self) -> str:
+        """Which of the row's figures it is."""
+        return self.key.partition(".")[2]
+
+
+def _at_most(limit: float) -> Goal:
+    return Goal(limit)
+
+
+def _at_least(limit: float) -> Goal:
+    return Goal(limit, at_least=True)
+
+
+LINES = (
+    Line(
+        "exec.planned",
+        "`hwnuma exec --gpus none --ranks 2 --local-rank 0 --mode exclusive -- true` / bare Python",
+        goal=_at_most(2.0),
+    ),
+    Line("exec.handed", "`hwnuma exec -- true`, plan handed over (`HWNUMA_CPUS`) / bare Python", goal=_at_most(1.3)),
+    Line("exec.memory", "the same with a memory policy (`HWNUMA_MEMORY`) / bare Python"),
+    Line("exec.taskset", "`taskset -c 0 true` / bare Python"),
+    Line("exec.numactl", "`numactl --physcpubind=0 true` / bare Python"),
+    Line("exec.hwloc", "`hwloc-bind pu:0 -- true` / bare Python"),
+    Line("ranks.handed", "8 ranks at once, the plan handed over / 8 bare Pythons at once", goal=_at_most(1.3)),
+    Line("import.time", "`import hwnuma`, beyond bare Python", "ms", _at_most(15)),
+    Line("import.modules", "modules that `import hwnuma` loads, beyond bare Python", "modules", _at_most(25)),
+    Line(
+        "import.bind time", "`from hwnuma import bind`, all that a worker uses, beyond bare Python", "ms", _at_most(15)
+    ),
+    Line(
+        "import.bind modules",
+        "modules that `from hwnuma import bind` loads, beyond bare Python",
+        "modules",
+        _at_most(25),
+    ),
+    Line("plan.node", "plan 8 ranks on a DGX A100, node: torch's time / ours", goal=_at_least(2)),
+    Line("plan.socket", "the same, socket", goal=_at_least(10)),
+    Line("plan.exclusive", "the same, exclusive", goal=_at_least(15)),
+    Line("plan.core-complex", "the same, core-complex", goal=_at_least(60)),
+    Line("load.pyhwloc", "load a DGX-size XML and copy it out: pyhwloc's time / ours", goal=_at_least(2)),
+    Line("probe.extra", "a DGX-size XML from a file, beyond one from memory: loading safely", "ms", _at_most(5)),
+    Line("growth.machine", "from 256 to 4,096 PUs, 8 to 64 GPUs: `machine()`", goal=_at_most(20)),
+    Line("growth.node", "the same: plan in mode node", goal=_at_most(32)),
+    Line("growth.socket", "the same: socket", goal=_at_most(32)),
+    Line("growth.exclusive", "the same: exclusive", goal=_at_most(32)),
+    Line("growth.core-complex", "the same: core-complex", goal=_at_most(32)),
+    Line("cli.plan", "`hwnuma plan --topology dgx --format json` / bare Python", goal=_at_most(4)),
+    Line("discovery.none", "discovery, DGX-size sysfs: `hwnuma plan --gpus none --ranks 8` / bare Python"),
+    Line("discovery.wanted", "the same with GPUs wanted (`hwnuma plan --gpus nvidia`) / bare Python"),
+    Line("discovery.lstopo", "`lstopo-no-graphics --no-io` on the same files / bare Python"),
+    Line("discovery.pci", "PCI files that `--gpus none` opens there", "files", _at_most(0)),
+    Line("discovery.caches", "first-level caches whose size it reads there", "files", _at_most(0)),
+    Line("verify.empty", "`verify` of a process with a memory policy, a thread", "µs", _at_most(50)),
+    Line("verify.heap", "the same with 1 GiB of heap", "µs", _at_most(50)),
+)
+
+ROWS = tuple(dict.fromkeys(line.row for line in LINES))
+
+
+def lines_of(row: str) -> tuple[Line, ...]:
+    """The lines that a row measures."""
+    return tuple(line for line in LINES if line.row == row)
