@@ -129,6 +129,7 @@ int hwnuma_bind_self(const char *cpus, const char *nodes, int policy, int flags)
     int result = -1, with_memory = policy != HWLOC_MEMBIND_DEFAULT;
     if (hwloc_get_api_version() >> 16 == HWLOC_API_VERSION >> 16 && hwloc_get_api_version() >= HWLOC_API_VERSION
         && read_list(cpus, cpuset) == 0 && (with_memory || *nodes ? read_list(nodes, nodeset) : hwloc_bitmap_set(nodeset, 0)) == 0
+        && hwloc_bitmap_last(cpuset) <= HIGHEST_CPU /* a higher one is for the whole program to refuse, or not */
         && (topology = hwnuma_load_for_binding(cpuset, nodeset)) != NULL)
         result = bind_cpus(topology, cpuset, before, found);
     if (result == 0 && with_memory && (result = set_policy(topology, nodeset, policy, flags, found)) < 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hwnuma import TopologyFileError
-from hwnuma.files import read_regular_file
+from hwnuma.hwloc.files import read_regular_file
 
 
 def _read(path: str | Path, most_bytes: int = 1000) -> bytes:

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any
 
 from hwnuma.errors import ClosedTopologyError, HwlocError, NotThisSystemError, TopologyFileError
-from hwnuma.files import read_regular_file
 from hwnuma.hwloc.copy_out import copy_machine
+from hwnuma.hwloc.files import read_regular_file
 from hwnuma.hwloc.library import RUNNING_VERSION, check, ffi, lib, new_bitmap, read_bitmap, version_text
 from hwnuma.hwloc.self_binding import MEMBIND
 from hwnuma.model.bitmap import CpuSet, NodeSet
