@@ -109,8 +109,12 @@ _ROOMS = {
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name from the room that it lives in."""
+def _find(name: str) -> object:
+    """Import a public name from the room that it lives in; `__version__` is that of the installed package."""
+    if name == "__version__":
+        import importlib.metadata  # only now: it is asked for now and then
+
+        return importlib.metadata.version(__name__)
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # only now: `import hwnuma` alone needs nothing
@@ -120,5 +124,11 @@ def __getattr__(name: str) -> object:
     return found
 
 
+if TYPE_CHECKING:
+    __version__: str
+else:
+    __getattr__ = _find  # unseen by type checkers, which would believe then that every name is there
+
+
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), *__all__, "__version__"]

@@ -6,6 +6,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -56,6 +57,11 @@ def test_type_checkers_and_python_find_the_same_names() -> None:
 def test_importing_hwnuma_imports_nothing_else() -> None:
     """Not a single module: a launcher that imports it and does not use it pays for one small file."""
     assert _modules_after("import hwnuma") - _modules_after("import __future__") == {"hwnuma"}
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    """It is looked up when it is asked for."""
+    assert hwnuma.__version__ == version("hwnuma")
 
 
 def test_a_name_that_is_not_there() -> None:

@@ -155,9 +155,7 @@ def _version() -> int:
 
 
 def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    from hwnuma.report.data import plan_as_data
     from hwnuma.report.formats import FORMATS, plan_as
-    from hwnuma.report.text import plan_as_text
 
     machine, environment, warnings = _machine(parsed, environment)
     job = Job.asked(vars(parsed), environment)
@@ -168,7 +166,7 @@ def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
         for warning in plan.warnings:  # beside what another program is to read
             print(f"hwnuma plan: warning: {warning}", file=sys.stderr)
     else:
-        text = json.dumps(plan_as_data(plan), indent=2) if parsed.format == "json" else plan_as_text(plan)
+        text = json.dumps(plan.as_dict(), indent=2) if parsed.format == "json" else str(plan)
     print(text)
     return RANK_NOT_PLACED if plan.errors else DONE
 
@@ -192,13 +190,14 @@ def _show(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 
 def _gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.model.plan import SCHEMA
     from hwnuma.report.data import gpus_as_data
     from hwnuma.report.text import gpus_as_text
 
     machine, environment, _ = _machine(parsed, environment)
     found, localities = _located(machine, Job.asked(vars(parsed), environment))
     if parsed.format == "json":
-        data = {"schema": 1, "topology": machine.source, "source": found.source, "warnings": list(found.warnings)}
+        data = {"schema": SCHEMA, "topology": machine.source, "source": found.source, "warnings": list(found.warnings)}
         print(json.dumps({**data, "gpus": gpus_as_data(found.all, localities, found.visible)}, indent=2))
     else:
         print(gpus_as_text(found.all, localities, found.visible))

@@ -53,7 +53,7 @@ class Topology:
     disallowed CPUs are kept, and no component of libhwloc that could wake a GPU takes part.
     """
 
-    def __init__(self, handle: Any, source: str) -> None:
+    def __init__(self, handle: object, source: str) -> None:
         """Take over a loaded handle; use the ``from_…`` constructors instead."""
         self._handle: Any = handle
         self._machine: Machine | None = None

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
@@ -29,6 +28,10 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.forms import NumaOptionsLike
+
 
 class HwnumaPlugin(WorkerPlugin):
     """Bind a worker's process when the plug-in is registered or the worker starts. Picklable.
@@ -40,7 +43,7 @@ class HwnumaPlugin(WorkerPlugin):
 
     def __init__(
         self,
-        options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+        options: NumaOptionsLike = AffinityMode.NODE,
         *,
         ranks: int | None = None,
         gpus: str | Sequence[Gpu] = "auto",
@@ -54,10 +57,10 @@ class HwnumaPlugin(WorkerPlugin):
             gpus: all GPUs of a machine: a specification (see `hwnuma.devices.discovery.find_gpus`), or the GPUs.
             gpu_nodes: NUMA nodes that you state, by PCI address or GPU index.
         """
-        self.options = NumaOptions.of(options)
+        self.options: NumaOptions = NumaOptions.of(options)
         self.ranks = ranks
         self.gpus = gpus
-        self.gpu_nodes = dict(gpu_nodes or {})
+        self.gpu_nodes: dict[str, int] = dict(gpu_nodes or {})
         self.binding: Binding | None = None
 
     def setup(self, worker: Worker) -> None:

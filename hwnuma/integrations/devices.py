@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from hwnuma.errors import GpuNotFoundError
 from hwnuma.hwloc.topology import Topology
@@ -24,10 +23,14 @@ from hwnuma.model.value import replace
 from hwnuma.policy.planning import make_plan
 from hwnuma.processes.outer_affinity import OUTER_AFFINITY
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.forms import NumaOptionsLike
+
 
 def bind_to_devices(
     devices: Sequence[str | int],
-    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+    options: NumaOptionsLike = AffinityMode.NODE,
     *,
     gpus: str | Sequence[Gpu] = "auto",
     gpu_nodes: Mapping[str, int] | None = None,

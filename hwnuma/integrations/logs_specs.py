@@ -7,7 +7,6 @@ torch/distributed/elastic/multiprocessing/api.py, PContext). No CUDA is touched 
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -17,11 +16,12 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest
 
+from hwnuma.errors import warn
 from hwnuma.integrations.places import Places
-from hwnuma.model.options import NumaOptions
-from hwnuma.report.text import plan_as_text
 
-logger = logging.getLogger("hwnuma")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.forms import NumaOptionsLike
 
 
 class HwnumaLogsSpecs(DefaultLogsSpecs):
@@ -35,7 +35,7 @@ class HwnumaLogsSpecs(DefaultLogsSpecs):
         arguments: as for torch's DefaultLogsSpecs.
     """
 
-    def __init__(self, *, options: NumaOptions | str | Any = None, **arguments: Any) -> None:
+    def __init__(self, *, options: NumaOptionsLike | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._options = options
         self._printed = ""
@@ -47,7 +47,7 @@ class HwnumaLogsSpecs(DefaultLogsSpecs):
             HwnumaError: a rank cannot be placed; no worker has been started, and none is.
         """
         places = Places.of(len(envs), os.environ, self._options)
-        self._print(plan_as_text(places.plan))
+        self._print(str(places.plan))
         places.check()
         for local_rank, environment in envs.items():
             environment.update(places.variables(local_rank, environment))
@@ -73,7 +73,7 @@ class TorchrunLogsSpecs(HwnumaLogsSpecs):
         if program is not None:
             os.environ.setdefault("PYTHON_EXEC", program)
         else:
-            logger.warning("hwnuma-python is not found: start the workers with --no-python hwnuma exec -- python …")
+            warn("hwnuma-python is not found: start the workers with --no-python hwnuma exec -- python …")
 
 
 def hwnuma_python() -> str | None:

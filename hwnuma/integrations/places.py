@@ -5,12 +5,10 @@ A worker that finds ``HWNUMA_CPUS`` plans nothing: ``hwnuma exec`` and ``hwnuma-
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from typing import Any
 
 from hwnuma.environment.omp import OmpVariables, omp_environment
-from hwnuma.errors import LocalRankError, PlanError
+from hwnuma.errors import LocalRankError, PlanError, warn
 from hwnuma.launch.job import Job, plan_job
 from hwnuma.launch.place import machine_here
 from hwnuma.launch.told import Told
@@ -20,7 +18,9 @@ from hwnuma.model.options import MemoryPolicy, NumaOptions
 from hwnuma.model.plan import Plan
 from hwnuma.model.value import Value, replace
 
-logger = logging.getLogger("hwnuma")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.forms import NumaOptionsLike
 
 
 class Places(Value):
@@ -43,7 +43,7 @@ class Places(Value):
         cls,
         ranks: int,
         environment: Mapping[str, str],
-        options: NumaOptions | str | Any = None,
+        options: NumaOptionsLike | None = None,
     ) -> Places:
         """Plan the ranks that this launcher starts on this machine, with one look at the machine and its GPUs.
 
@@ -81,7 +81,7 @@ class Places(Value):
         if reasons and not self.plan.options.should_fall_back_if_binding_fails:
             raise PlanError(f"no worker is started, since not every rank can be placed: {'; '.join(reasons)}")
         for reason in reasons:
-            logger.warning("running unbound, as asked: %s", reason)
+            warn(f"running unbound, as asked: {reason}")
 
     def variables(self, local_rank: int, environment: Mapping[str, str]) -> dict[str, str]:
         """The environment variables that hand a rank its place.

@@ -70,7 +70,7 @@ class Bound(bound.Bound[_Parameters, _Result]):
         Raises:
             HwnumaError: the binding carries an error, which is told before a process is started for it.
         """
-        self.binding = binding.check()
+        self.binding: Binding = binding.check()
         super().__init__(function, bind_to, {"binding": binding})
 
 

@@ -13,7 +13,7 @@ In Ray Train, `bind` is the first line of the training loop, or ``train_loop_per
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import ray
 
@@ -24,12 +24,16 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.forms import NumaOptionsLike
+
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 
 def bind(
-    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+    options: NumaOptionsLike = AffinityMode.NODE,
     *,
     gpus: str | Sequence[Gpu] = "auto",
     gpu_nodes: Mapping[str, int] | None = None,
@@ -66,7 +70,7 @@ class Bound(bound.Bound[_Parameters, _Result]):
     def __init__(
         self,
         function: Callable[_Parameters, _Result],
-        options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+        options: NumaOptionsLike = AffinityMode.NODE,
         *,
         gpus: str | Sequence[Gpu] = "auto",
     ) -> None:

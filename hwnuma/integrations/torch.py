@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.hwloc.topology import Topology
@@ -21,6 +21,10 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import NumaOptions
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.forms import NumaOptionsLike
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -91,7 +95,7 @@ class Bound(bound.Bound[_Parameters, _Result]):
     def __init__(
         self,
         function: Callable[_Parameters, _Result],
-        options: NumaOptions | str | Any = None,
+        options: NumaOptionsLike | None = None,
         *,
         rank_is_first_argument: bool = False,
         ranks: int | None = None,

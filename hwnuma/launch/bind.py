@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from hwnuma.errors import HwnumaError, inform, warn
 from hwnuma.hwloc.topology import Topology
@@ -18,9 +17,13 @@ from hwnuma.model.value import replace
 from hwnuma.processes.binding import Applied, apply, check_cpus
 from hwnuma.processes.procfs import check_process_id
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.forms import NumaOptionsLike
+
 
 def bind(
-    options: NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+    options: NumaOptionsLike = AffinityMode.NODE,
     *,
     local_rank: int | None = None,
     ranks: int | None = None,
@@ -54,7 +57,7 @@ def bind(
 
 @contextmanager
 def bound(
-    to: Binding | CpuSet | NumaOptions | AffinityMode | str | Any = AffinityMode.NODE,
+    to: Binding | CpuSet | NumaOptionsLike = AffinityMode.NODE,
     *,
     local_rank: int | None = None,
     ranks: int | None = None,

@@ -17,11 +17,15 @@ from hwnuma.model.plan import Binding, Plan
 from hwnuma.model.value import Value, field, replace
 from hwnuma.policy.planning import make_plan
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.forms import NumaOptionsLike
+
 
 def plan(
     machine: Machine,
     gpus: Sequence[Gpu] | GpuSource,
-    options: NumaOptions | AffinityMode | str,
+    options: NumaOptionsLike,
     *,
     ranks: int | None = None,
     all_gpus: Sequence[Gpu] = (),
@@ -117,7 +121,7 @@ class Job(Value):
     @classmethod
     def here(
         cls,
-        options: NumaOptions | AffinityMode | str = AffinityMode.NODE,
+        options: NumaOptionsLike = AffinityMode.NODE,
         *,
         gpus: str | Sequence[Gpu] = "auto",
         ranks: int | None = None,

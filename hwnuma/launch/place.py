@@ -16,6 +16,10 @@ from hwnuma.model.plan import Binding, Plan
 from hwnuma.model.value import replace
 from hwnuma.processes.binding import current_affinity
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.forms import NumaOptionsLike
+
 
 def place(topology: Topology, job: Job, local_rank: int | None, inherited: CpuSet | None = None) -> Binding:
     """Plan this process's own place on this system, and log what somebody should know of it.
@@ -94,7 +98,7 @@ def _place_within(
 
 
 def plan_here(
-    options: NumaOptions | AffinityMode | str = AffinityMode.NODE,
+    options: NumaOptionsLike = AffinityMode.NODE,
     *,
     ranks: int | None = None,
     gpus: str | Sequence[Gpu] = "auto",

@@ -9,6 +9,10 @@ from hwnuma.errors import OptionError
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.value import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.contract import GpuDict
+
 
 class MigInstance(Value):
     """Which part of a GPU a MIG instance is.
@@ -52,6 +56,10 @@ class Gpu(Value):
     memory_affinity: NodeSet | None = None
     device_index: int | None = None
     mig: MigInstance | None = None
+
+    def as_dict(self) -> GpuDict:
+        """Give what names the GPU as plain values, as it stands in `Plan.as_dict`."""
+        return {"index": self.index, "pci_address": self.pci_address, "uuid": self.uuid, "name": self.name}
 
     def __str__(self) -> str:
         return f"GPU {self.index}" + (f" ({self.pci_address})" if self.pci_address else "")

@@ -11,7 +11,19 @@ from hwnuma.model.value import Value, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
+
+    from hwnuma.model.forms import (
+        AffinityModeName,
+        DivideAmongName,
+        MemoryPolicyName,
+        NoAllowedCpusName,
+        NumaOptionsLike,
+        RankOrderName,
+        UnknownLocalityName,
+    )
+    from hwnuma.model.value import Converted
 
 
 class _Choice(str, enum.Enum):
@@ -153,7 +165,7 @@ class NumaOptions(Value):
     an option of the command line and a variable of the environment too, declared beside it.
     """
 
-    affinity_mode: AffinityMode = field(
+    affinity_mode: Converted[AffinityMode, AffinityMode | AffinityModeName] = field(
         option=Option(
             "--mode",
             AffinityMode,
@@ -165,7 +177,7 @@ class NumaOptions(Value):
         ),
     )
     should_fall_back_if_binding_fails: bool = field(default=False, option=_falls_back_to("unbound", yes=True, no=False))
-    memory: MemoryPolicy = field(
+    memory: Converted[MemoryPolicy, MemoryPolicy | MemoryPolicyName] = field(
         default=MemoryPolicy.NONE,
         option=Option(
             "--memory",
@@ -176,7 +188,7 @@ class NumaOptions(Value):
             example="bind",
         ),
     )
-    divide_among: DivideAmong = field(
+    divide_among: Converted[DivideAmong, DivideAmong | DivideAmongName] = field(
         default=DivideAmong.AUTO,
         option=Option(
             "--divide-among",
@@ -187,7 +199,7 @@ class NumaOptions(Value):
             example="all",
         ),
     )
-    unknown_locality: UnknownLocality = field(
+    unknown_locality: Converted[UnknownLocality, UnknownLocality | UnknownLocalityName] = field(
         default=UnknownLocality.ERROR,
         option=Option(
             "--unknown-locality",
@@ -198,7 +210,7 @@ class NumaOptions(Value):
             example="node0",
         ),
     )
-    no_allowed_cpus: NoAllowedCpus = field(
+    no_allowed_cpus: Converted[NoAllowedCpus, NoAllowedCpus | NoAllowedCpusName] = field(
         default=NoAllowedCpus.ERROR, option=_falls_back_to("nearest", NoAllowedCpus.NEAREST, NoAllowedCpus.ERROR)
     )
     ranks_per_gpu: int = field(
@@ -216,7 +228,7 @@ class NumaOptions(Value):
             example="2",
         ),
     )
-    rank_order: RankOrder = field(
+    rank_order: Converted[RankOrder, RankOrder | RankOrderName] = field(
         default=RankOrder.BLOCK,
         option=Option(
             "--rank-order",
@@ -233,7 +245,7 @@ class NumaOptions(Value):
             "--threads-per-core", Count(least=1), "use only so many hardware threads of each core", "N", PLACES
         ),
     )
-    reserved_cpus: CpuSet = field(
+    reserved_cpus: Converted[CpuSet, str | Iterable[int]] = field(
         default=CpuSet(),
         option=Option(
             "--reserve-cpus",
@@ -311,7 +323,7 @@ class NumaOptions(Value):
             raise OptionError("ranks_per_gpu and gpus_per_rank cannot both be above 1")
 
     @classmethod
-    def of(cls, given: Any) -> NumaOptions:
+    def of(cls, given: NumaOptionsLike) -> NumaOptions:
         """Take options in any form that a caller may have.
 
         Args:

@@ -15,6 +15,15 @@ from hwnuma.model.value import Value
 # The package itself as a program: it is found wherever this process found it, on a path or not.
 _PROGRAM = f"{__file__.removesuffix('model/plan.py')}__main__.py"
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import overload
+
+    from hwnuma.model.contract import BindingDict, ErrorDict, PlanDict
+
+# Of the JSON contracts of plans and verifications: keys may be added to one, and those that are there stay.
+SCHEMA = 1
+
 # What a command was bound to before it started, for whoever verifies it later.
 BOUND_CPUS, BOUND_NODES, BOUND_MEMORY = "HWNUMA_BOUND_CPUS", "HWNUMA_BOUND_NODES", "HWNUMA_BOUND_MEMORY"
 
@@ -88,6 +97,23 @@ class Binding(Value):
             wrapped += ["--memory", str(self.memory), "--nodes", str(self.nodeset)]
         return [*wrapped, "--", *command]
 
+    def as_dict(self) -> BindingDict:
+        """Give the rank as plain values, as it stands in `Plan.as_dict`: with ``cpuset``, or with ``error``."""
+        gpus = [gpu.as_dict() for gpu in self.gpus]
+        if self.error is not None:
+            error: ErrorDict = {"type": type(self.error).__name__, "message": str(self.error)}
+            return {"local_rank": self.local_rank, "gpus": gpus, "error": error}
+        return {
+            "local_rank": self.local_rank,
+            "gpus": gpus,
+            "cpuset": str(self.cpuset),
+            "nodeset": str(self.nodeset),
+            "cores": self.cores,
+            "locality": self.locality,
+            "memory": str(self.memory),
+            "near_memory_nodes": str(self.near_memory_nodes),
+        }
+
     def record(self) -> dict[str, str]:
         """The environment variables in which a command is told what it was bound to; `hwnuma verify` reads them."""
         memory = MemoryPolicy.NONE if self.memory_error else self.memory
@@ -141,7 +167,38 @@ class Plan(Value, Sequence[Binding]):
             if not one.cpuset.isdisjoint(other.cpuset):
                 yield one.local_rank, other.local_rank, one.cpuset & other.cpuset
 
-    def __getitem__(self, local_rank: int) -> Binding:  # type: ignore[override]
+    def as_dict(self) -> PlanDict:
+        """Give the plan as plain values, by the contract that ``hwnuma plan --format json`` keeps."""
+        return {
+            "schema": SCHEMA,
+            "mode": str(self.mode),
+            "topology": self.source,
+            "allowed_cpuset": str(self.allowed_cpuset),
+            "bindings": [binding.as_dict() for binding in self.bindings],
+            "unused_cpuset": str(self.unused_cpuset),
+            "overlaps": [{"ranks": [one, other], "cpuset": str(cpus)} for one, other, cpus in self.overlaps()],
+            "warnings": list(self.warnings),
+        }
+
+    def __str__(self) -> str:
+        """The table that ``hwnuma plan`` prints."""
+        from hwnuma.model.plan_text import plan_as_text  # only now: who binds draws no table
+
+        return plan_as_text(self)
+
+    def __repr__(self) -> str:
+        ranks, failed = len(self.bindings), len(self.errors)
+        text = f"{ranks} rank{'' if ranks == 1 else 's'}, mode {self.mode}, on {self.source}"
+        return f"<Plan: {text}{f', {failed} not placed' if failed else ''}>"
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, local_rank: int) -> Binding: ...
+        @overload
+        def __getitem__(self, local_rank: slice) -> tuple[Binding, ...]: ...
+
+    def __getitem__(self, local_rank: int | slice) -> Binding | tuple[Binding, ...]:
         return self.bindings[local_rank]
 
     def __len__(self) -> int:

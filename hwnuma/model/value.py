@@ -12,13 +12,28 @@ if TYPE_CHECKING:
     import dataclasses
     import inspect
     from collections.abc import Callable
-    from typing import Any, ClassVar, TypeVar
+    from typing import Any, ClassVar, Generic, TypeVar, overload
 
     from typing_extensions import dataclass_transform
 
     from hwnuma.model.option_table import Option
 
     _ValueT = TypeVar("_ValueT", bound="Value")
+    _Held = TypeVar("_Held")
+    _Given = TypeVar("_Given")
+
+    class Converted(Generic[_Held, _Given]):
+        """The type of a field that takes more than it holds, since ``__post_init__`` converts it.
+
+        PEP 681 has type checkers read a field's type off what a descriptor gives, and an argument's off what it takes.
+        """
+
+        @overload
+        def __get__(self, instance: None, owner: object) -> Converted[_Held, _Given]: ...
+        @overload
+        def __get__(self, instance: object, owner: object) -> _Held: ...
+        def __get__(self, instance: object, owner: object) -> Converted[_Held, _Given] | _Held: ...
+        def __set__(self, instance: object, value: _Given) -> None: ...
 else:
 
     def dataclass_transform(**_options: object) -> object:

@@ -52,10 +52,10 @@ class Applied:
     """
 
     def __init__(self, binding: Binding, pid: int | None = None) -> None:
-        self.binding = binding
-        self.pid = os.getpid() if pid is None else pid
-        self.is_own = self.pid == os.getpid()
-        self.leader = get_native_id() if self.is_own else self.pid
+        self.binding: Binding = binding
+        self.pid: int = os.getpid() if pid is None else pid
+        self.is_own: bool = self.pid == os.getpid()
+        self.leader: int = get_native_id() if self.is_own else self.pid
         self.before: CpuSet | None = None
         self.moved: dict[int, CpuSet] = {}
         self.kept: dict[int, CpuSet] = {}

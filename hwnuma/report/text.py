@@ -1,57 +1,14 @@
-"""A plan, a machine or a list of GPUs as text for people. Pure: everything is returned as a string."""
+"""A machine or a list of GPUs as text for people (a plan's is `str(plan)`). Pure: all is returned as a string."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine, NumaNode
-from hwnuma.model.plan import Plan
+from hwnuma.model.table import table
 from hwnuma.policy.locality import Locality
 from hwnuma.report.data import gpus_as_data
-
-
-def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Draw a table whose columns are as wide as what is in them: a set of CPUs is never cut."""
-    from tabulate import tabulate  # only to draw one
-
-    text = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    return tabulate(text, headers=headers, tablefmt="simple", disable_numparse=True)
-
-
-def plan_as_text(plan: Plan) -> str:
-    """The plan as a table for people, with what it leaves unused, what it shares, and what to know."""
-    rows = [
-        (
-            binding.local_rank,
-            ",".join(str(gpu.index) for gpu in binding.gpus) or "-",
-            ",".join(gpu.pci_address or "-" for gpu in binding.gpus) or "-",
-            binding.nodeset or "-",
-            binding.cores or "-",
-            binding.cpuset or "-",
-            binding.locality if binding.error is None else type(binding.error).__name__,
-        )
-        for binding in plan.bindings
-    ]
-    lines = [table(("rank", "GPU", "PCI address", "node", "cores", "CPUs", "known from"), rows), ""]
-    lines += [f"mode {plan.mode} on {plan.source}; allowed CPUs {plan.allowed_cpuset or 'none'}"]
-    lines += [f"unused CPUs: {plan.unused_cpuset or 'none'}"]
-    lines += [_sharing(plan)]
-    lines += [f"rank {b.local_rank} is not placed: {b.error}" for b in plan.bindings if b.error is not None]
-    lines += [f"warning: {warning}" for warning in plan.warnings]
-    return "\n".join(lines)
-
-
-def _sharing(plan: Plan) -> str:
-    groups: dict[CpuSet, list[int]] = {}
-    for one, other, cpus in plan.overlaps():
-        members = groups.setdefault(cpus, [])
-        members += [rank for rank in (one, other) if rank not in members]
-    if not groups:
-        return "no CPU is given to two ranks"
-    shared = (f"ranks {', '.join(map(str, sorted(ranks)))} share CPUs {cpus}" for cpus, ranks in groups.items())
-    return "; ".join(shared)
 
 
 def machine_as_text(machine: Machine, gpus: Sequence[Gpu] = (), localities: Sequence[Locality] = ()) -> str:

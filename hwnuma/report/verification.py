@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hwnuma.model.plan import SCHEMA
+from hwnuma.model.table import table
 from hwnuma.processes.procfs import Pages
 from hwnuma.processes.verification import GpuAudit, Verification
-from hwnuma.report.data import SCHEMA
-from hwnuma.report.text import table
 
 
 def verifications_as_data(verified: Sequence[Verification]) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""The JSON contract of a plan, as types: what `Plan.as_dict` gives and ``hwnuma plan --format json`` prints.
+
+Keys may be added; those that are here stay. Nothing imports this at run time.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class GpuDict(TypedDict):
+    """A GPU; what its source does not know is None."""
+
+    index: int
+    pci_address: str | None
+    uuid: str | None
+    name: str | None
+
+
+class ErrorDict(TypedDict):
+    """Why a rank is not placed: the error's class, and its sentence."""
+
+    type: str
+    message: str
+
+
+class _RankDict(TypedDict):
+    local_rank: int
+    gpus: list[GpuDict]
+
+
+class BindingDict(_RankDict, total=False):
+    """One rank: with ``error``, or with all the others. Sets are in the kernel's list form (``0-3,8``)."""
+
+    cpuset: str
+    nodeset: str
+    cores: int
+    locality: str
+    memory: str
+    near_memory_nodes: str
+    error: ErrorDict
+
+
+class OverlapDict(TypedDict):
+    """Two ranks that share CPUs, and which."""
+
+    ranks: list[int]
+    cpuset: str
+
+
+class PlanDict(TypedDict):
+    """A plan; ``schema`` is 1 until a key changes its meaning."""
+
+    schema: int
+    mode: str
+    topology: str
+    allowed_cpuset: str
+    bindings: list[BindingDict]
+    unused_cpuset: str
+    overlaps: list[OverlapDict]
+    warnings: list[str]
