@@ -119,8 +119,8 @@ def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str, t
         attempt = ""
     else:
         raise OptionError(
-            f"{shown(name)} names no GPUs: write auto, nvml, {', '.join(VENDORS)}, none, or in rank order indexes such as "
-            "0,2 or 4-7, or PCI addresses such as 0000:07:00.0,0000:0f:00.0"
+            f"{shown(name)} names no GPUs: write auto, nvml, {', '.join(VENDORS)}, none, or in rank order indexes such "
+            "as 0,2 or 4-7, or PCI addresses such as 0000:07:00.0,0000:0f:00.0"
         )
     try:
         found = TopologyGpus(machine).gpus()
