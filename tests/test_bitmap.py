@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import pickle
+import time
 
 import pytest
 from hypothesis import given
@@ -110,6 +111,34 @@ def test_indexes_out_of_range_are_refused(numbers: list[int]) -> None:
     """A negative index, or one that no kernel has, is an error and not a gigantic integer."""
     with pytest.raises(OptionError):
         CpuSet(numbers)
+
+
+@given(st.integers(0, 70), st.integers(0, 300), st.integers(0, 20), st.integers(1, 20))
+def test_a_stride_is_what_the_kernel_means_by_it(first: int, length: int, used: int, group: int) -> None:
+    """Of each group of CPUs from the first on, the first ones, and nothing behind the last (bitmap_parselist)."""
+    last, used = first + length, min(used, group)
+    expected = {index for index in range(first, last + 1) if (index - first) % group < used}
+    assert CpuSet(f"{first}-{last}:{used}/{group}") == expected
+
+
+def test_what_a_list_can_cost_is_bounded_by_its_length() -> None:
+    """Strides over a million indexes are arithmetic, also to print, and a list beyond any kernel's is refused unread.
+
+    Twenty of them took over a minute: twenty sums of half a million numbers of 128 KiB each.
+    """
+    started = time.process_time()
+    every_other = CpuSet(",".join(["0-1048576:1/2"] * 20))
+    assert len(every_other) == 524_289
+    assert str(every_other).endswith(",1048574,1048576")
+    assert time.process_time() - started < 10
+    for text in ("0," * 40_000, "0-3" + " " * 70_000):
+        with pytest.raises(OptionError, match=r"a CPU list of \d+ characters is too long: at most 65536 are read"):
+            CpuSet(text)
+    with pytest.raises(OptionError, match="a node mask of 70000 characters is too long"):
+        NodeSet.from_mask_text("f" * 70_000)
+    with pytest.raises(OptionError, match="list") as raised:
+        CpuSet("x" * 60_000)
+    assert len(str(raised.value)) < 200
 
 
 def test_it_is_immutable_and_typed() -> None:

@@ -174,3 +174,29 @@ def test_flux_tells_the_size_of_one_node_only() -> None:
 def test_no_launcher_tells_no_size() -> None:
     """The size is None, not 1: nobody said so."""
     assert local_world_size({"WORLD_SIZE": "8"}) is None
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LOCAL_WORLD_SIZE": "999999999"},
+        {"OMPI_COMM_WORLD_LOCAL_SIZE": "65537"},
+        {"SLURM_STEP_TASKS_PER_NODE": "999999", "SLURM_LOCALID": "0"},
+        {"LOCAL_WORLD_SIZE": "9" * 5000},
+        {"LOCAL_WORLD_SIZE": "²"},
+    ],
+    ids=lambda environment: next(iter(environment.values()))[:12],
+)
+def test_a_number_of_ranks_beyond_any_machine_names_the_bound(environment: dict[str, str]) -> None:
+    """Nobody has memory allocated by a variable, and int's own errors for digits do not come through."""
+    with pytest.raises(LocalRankError, match=r"makes no sense: it is a whole number from [01] to 65536") as raised:
+        local_world_size(environment)
+    assert len(str(raised.value)) < 200
+
+
+def test_slurms_list_of_a_million_nodes_costs_nothing() -> None:
+    """A list is walked piece by piece, whatever numbers of nodes it claims; a node's number may have any length."""
+    claimed = ",".join(["4(x999999)"] * 10_000)
+    assert local_world_size({"SLURM_STEP_TASKS_PER_NODE": claimed, "SLURM_NODEID": "999999998"}) == 4
+    assert local_world_size({"SLURM_STEP_TASKS_PER_NODE": "4(x2)", "SLURM_NODEID": "1" * 5000}) is None
+    assert local_world_size({"SLURM_STEP_TASKS_PER_NODE": "4(x2)", "SLURM_NODEID": "²"}) is None

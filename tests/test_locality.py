@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -249,6 +251,47 @@ def test_a_missing_nccl_file_is_refused_with_a_reason(tmp_path: Path) -> None:
     """As the command line prints it."""
     with pytest.raises(TopologyFileError, match=r"cannot read the NCCL topology file .*none.xml: No such file"):
         read_nccl_topology(tmp_path / "none.xml")
+
+
+def test_what_is_no_regular_file_is_no_nccl_file(tmp_path: Path) -> None:
+    """A FIFO is not waited for, and /dev/zero not read until memory is gone: each is refused at once."""
+    os.mkfifo(tmp_path / "fifo")
+    for path, what in ((str(tmp_path / "fifo"), "a FIFO"), ("/dev/zero", "a character device"), ("/", "a folder")):
+        with pytest.raises(TopologyFileError, match=f"cannot read the NCCL topology file {path}: it is {what}"):
+            read_nccl_topology(path)
+    (tmp_path / "large").write_bytes(b" " * (5 << 20))
+    with pytest.raises(TopologyFileError, match="larger than 4194304 bytes"):
+        read_nccl_topology(tmp_path / "large")
+
+
+_LAUGHS = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10}'>" for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"<!DOCTYPE system [<!ENTITY e0 'ha'>{_LAUGHS}]><system>&e9;</system>", "has a DOCTYPE"),
+        ('<!DOCTYPE system [<!ENTITY e SYSTEM "/etc/hostname">]><system>&e;</system>', "has a DOCTYPE"),
+        ("<system>" + "<pci>" * 100_000, "nests more than 100 elements"),
+        ("<\u0085\u202e/>", "not well-formed"),
+        ("<a\u00b7\U000e0100/>", "not well-formed|root element is <a\u00b7.*>"),
+        (f"<{'a' * 100_000}/>", r"root element is <a{60}…>"),
+        (f"<system><cpu numaid='{'9' * 5000}'/></system>", "numaid is '9{60}…'"),
+        ("<system><cpu numaid='²'/></system>", "numaid is '²'"),
+        (f"<system><cpu numaid='0'><pci busid='{'0' * 5000}'/></cpu></system>", "busid is '0{60}…'"),
+    ],
+    ids=["laughs", "external", "deep", "controls", "letters", "long tag", "digits", "no digit", "long id"],
+)
+def test_a_malicious_nccl_file_costs_nothing(tmp_path: Path, content: str, message: str) -> None:
+    """Entities are refused before anything is expanded, depth is bounded, and no message is longer than a line."""
+    path = tmp_path / "bad.xml"
+    path.write_text(content, encoding="utf-8")
+    started = time.process_time()
+    with pytest.raises(TopologyFileError, match=message) as raised:
+        read_nccl_topology(path)
+    assert time.process_time() - started < 2
+    assert len(str(raised.value)) < 400
+    assert str(raised.value).isprintable()
 
 
 @pytest.mark.parametrize(

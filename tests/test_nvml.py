@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from hwnuma.devices.visible import visible_gpus
-from hwnuma.errors import GpuNotFoundError, NvmlError
+from hwnuma.errors import GpuNotFoundError, NvmlError, OptionError
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.gpu import Gpu, MigInstance
 from tests import fake_nvml
@@ -50,9 +51,13 @@ def run(script: str, environment: Mapping[str, str]) -> bytes:
     return subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=60).stdout
 
 
-def ask(fake: FakeNvml, directory: Path, expression: str = "NvmlGpus().gpus()") -> Any:
+# A process of several threads asks NVML in one of its own, and not in a child.
+SECOND_THREAD = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+
+
+def ask(fake: FakeNvml, directory: Path, expression: str = "NvmlGpus().gpus()", before: str = "", **more: str) -> Any:
     """What hwnuma finds out from a fake NVML; an error is raised here as it was there."""
-    answer = pickle.loads(run(CHILD.format(expression=expression), fake.env(directory)))
+    answer = pickle.loads(run(before + CHILD.format(expression=expression), fake.env(directory) | more))
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -333,11 +338,15 @@ def test_import_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_no_cuda(tmp_path: Path) -> None:
-    """Asking for the GPUs loads NVML and not the CUDA driver, so no context can come to be."""
+    """Asking for the GPUs loads NVML and not the CUDA driver, so no context can come to be.
+
+    Seen in a process of two threads, which asks by itself; one that has a child ask does not even have NVML.
+    """
     libraries = (
         "(NvmlGpus().gpus(), [name in open('/proc/self/maps').read() for name in ('libnvidia-ml', 'libcuda')])[1]"
     )
-    assert ask(FakeNvml(machine(1)), tmp_path, libraries) == [True, False]
+    assert ask(FakeNvml(machine(1)), tmp_path, libraries, before=SECOND_THREAD) == [True, False]
+    assert ask(FakeNvml(machine(1)), tmp_path, libraries) == [False, False]
 
 
 def test_fork(tmp_path: Path) -> None:
@@ -360,6 +369,101 @@ def test_caller_who_uses_nvml_too(tmp_path: Path) -> None:
     expression = "[pynvml.nvmlInit(), len(NvmlGpus().gpus()), pynvml.nvmlDeviceGetCount(), pynvml.nvmlShutdown()]"
     answer = run("import pynvml\n" + CHILD.format(expression=expression), FakeNvml(machine(2)).env(tmp_path))
     assert pickle.loads(answer) == [None, 2, 2, None]
+
+
+# --- A driver that hangs, crashes or tells nonsense ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", ["", SECOND_THREAD], ids=["one thread", "two threads"])
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount", "nvmlShutdown"])
+def test_a_driver_that_hangs_is_an_error_in_time(tmp_path: Path, function: str, threads: str) -> None:
+    """Whichever call it is that never returns: one line with the limit and how to raise it."""
+    started = time.monotonic()
+    with pytest.raises(NvmlError) as raised:
+        ask(FakeNvml(machine(1), hangs=[function]), tmp_path, before=threads, HWNUMA_NVML_TIMEOUT="1")
+    assert time.monotonic() - started < 30
+    print(f"\n{raised.value}")
+    assert str(raised.value) == (
+        "NVML cannot be asked for the GPUs: it has not answered within 1 s: see what nvidia-smi says and the kernel's "
+        f"log, {BY_ADDRESS}; HWNUMA_NVML_TIMEOUT=SECONDS waits longer"
+    )
+    assert calls(tmp_path, function) == 1
+
+
+def test_a_slow_driver_is_waited_for(tmp_path: Path) -> None:
+    """A limit above what it takes changes nothing."""
+    assert len(ask(FakeNvml(machine(2), init_delay=1.5), tmp_path, HWNUMA_NVML_TIMEOUT="30")) == 2
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x", "²", "9" * 5000, "1e9"])
+def test_a_time_limit_that_makes_no_sense_is_told(tmp_path: Path, limit: str) -> None:
+    """The message names the variable and the bounds."""
+    with pytest.raises(
+        OptionError, match=r"HWNUMA_NVML_TIMEOUT \(seconds\) is '.*', and not a whole number from 1 to 86400"
+    ):
+        ask(FakeNvml(machine(1)), tmp_path, HWNUMA_NVML_TIMEOUT=limit)
+
+
+def exec_with(fake: FakeNvml, directory: Path, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run `hwnuma exec` of `echo ran` on a DGX that is declared to be this system."""
+    saved = {"HWLOC_XMLFILE": str(ROOT / "fixtures" / "topologies" / "dgx_a100_nps4.xml"), "HWLOC_THISSYSTEM": "1"}
+    command = [sys.executable, "-m", "hwnuma", "exec", "--local-rank", "0", *options, "--", "echo", "ran"]
+    return subprocess.run(
+        command,
+        env=fake.env(directory) | saved | more,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_exec_over_a_driver_that_hangs_goes_on_with_the_topology(tmp_path: Path) -> None:
+    """With a warning; and as nothing is bound to CPUs that are not here, it runs unbound. The command has no child."""
+    hanging = FakeNvml(machine(1), hangs=["nvmlInit"])
+    done = exec_with(hanging, tmp_path, "--fallback", HWNUMA_NVML_TIMEOUT="1")
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    assert "the GPUs are those of the topology, since NVML does not work: NVML cannot be asked" in done.stderr
+    done = exec_with(hanging, tmp_path, "--gpus", "nvml", HWNUMA_NVML_TIMEOUT="1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "it has not answered within 1 s" in done.stderr
+    done = exec_with(hanging, tmp_path, "--gpus", "nvml", "--fallback", HWNUMA_NVML_TIMEOUT="1")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (0, "ran\n", 1)
+
+
+@pytest.mark.parametrize("threads", ["", SECOND_THREAD], ids=["one thread", "two threads"])
+def test_a_name_that_is_no_text_is_a_name_still(tmp_path: Path, threads: str) -> None:
+    """It is decoded by pynvml as UTF-8 and fails; the byte is shown as what it is, and nothing depends on it."""
+    fakes = [FakeGpu("0000:01:00.0", uuid="GPU-\udcfe1", name="NVIDIA \udcff H100")]
+    gpu = ask(FakeNvml(fakes), tmp_path, before=threads)[0]
+    assert (gpu.name, gpu.uuid, gpu.pci_address) == ("NVIDIA \ufffd H100", "GPU-\ufffd1", "0000:01:00.0")
+
+
+def test_an_address_that_is_no_text_is_told(tmp_path: Path) -> None:
+    """It decides where the GPU is, so there is no going on without it."""
+    with pytest.raises(
+        NvmlError, match="NVML tells '0000:\ufffd1:00.0' as the PCI address of its GPU 0, which cannot be read"
+    ):
+        ask(FakeNvml([FakeGpu("0000:\udcff1:00.0", uuid="GPU-1")]), tmp_path)
+
+
+def test_whatever_pynvml_raises_is_an_nvml_error(tmp_path: Path) -> None:
+    """What is no NVMLError, as of a driver that this pynvml does not know, names the call."""
+    broken = "import pynvml\ndef fail(): raise KeyError('version')\npynvml.nvmlDeviceGetCount = fail\n"
+    with pytest.raises(NvmlError, match="nvmlDeviceGetCount failed: pynvml raised KeyError: 'version'"):
+        ask(FakeNvml(machine(1)), tmp_path, before=broken)
+
+
+def test_gpus_that_are_left_out_are_logged_where_was_asked(tmp_path: Path) -> None:
+    """The remark crosses from the child that asks."""
+    fakes = [FakeGpu("0000:01:00.0", mig=[]), FakeGpu("0000:02:00.0")]
+    script = (
+        "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
+        "from hwnuma.devices.nvml import NvmlGpus; NvmlGpus().gpus()"
+    )
+    assert b"GPU 0 (0000:01:00.0) is left out: MIG is enabled" in run(script, FakeNvml(fakes).env(tmp_path))
 
 
 # --- Together with what is visible -------------------------------------------------------------------------
@@ -387,15 +491,23 @@ def test_visible_devices_of_a_shuffled_list(tmp_path: Path) -> None:
 # --- The fake itself --------------------------------------------------------------------------------------
 
 
-def test_broken_description(tmp_path: Path) -> None:
-    """A description with a mistake stops the process with its line, instead of testing something else."""
+@pytest.mark.parametrize("threads", ["", SECOND_THREAD], ids=["one thread", "two threads"])
+def test_broken_description(tmp_path: Path, threads: str) -> None:
+    """A description with a mistake aborts with its line, instead of testing something else.
+
+    That ends the child that asks; its last words and the signal are in the error. Where a thread asks, it ends all.
+    """
     environment = FakeNvml().env(tmp_path)
     Path(environment["HWNUMA_FAKE_NVML"]).write_text("gpu 0000:01:00.0\n  cpu 0-3\n")
-    script = "from hwnuma.devices.nvml import NvmlGpus; NvmlGpus().gpus()"
+    script = f"{threads}from hwnuma.devices.nvml import NvmlGpus; NvmlGpus().gpus()"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == -signal.SIGABRT
+    assert done.returncode == (-signal.SIGABRT if threads else 1)
     assert "nvml.txt:2: cannot understand:   cpu 0-3" in done.stderr
+    assert (
+        threads
+        or "NvmlError: NVML cannot be asked for the GPUs: the process that asked it ended by SIGABRT" in done.stderr
+    )
 
 
 def test_command_line(tmp_path: Path) -> None:

@@ -230,3 +230,28 @@ def test_hip_numbers_what_rocr_left(outer: list[int], left: int, inner: list[int
     assume(len(wanted) == length)
     environment = {ROCR: ",".join(map(str, outer[:left])), HIP: ",".join(map(str, wanted))}
     assert indices(visible_gpus(AMD, environment, "amd")) == tuple(outer[position] for position in wanted)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "variable"),
+    [
+        ("nvidia", "CUDA_VISIBLE_DEVICES"),
+        ("amd", "ROCR_VISIBLE_DEVICES"),
+        ("amd", "HIP_VISIBLE_DEVICES"),
+        ("intel", "ZE_AFFINITY_MASK"),
+    ],
+)
+def test_a_list_longer_than_any_machine_is_refused(vendor: str, variable: str) -> None:
+    """Another user's process may have 65,000 entries there; each would be a warning that repeats all of them."""
+    gpus = [Gpu(0, "0000:01:00.0")]
+    visible_gpus(gpus, {variable: ",".join(["0"] * 1024)}, vendor)
+    with pytest.raises(OptionError, match=rf"{variable} is a list of more than 1024 entries"):
+        visible_gpus(gpus, {variable: "," * 1024}, vendor)
+
+
+def test_a_warning_repeats_no_more_of_a_list_than_tells_what_it_is() -> None:
+    """One entry of 100,000 characters with an escape code: the warning is short, and printable."""
+    seen = visible_gpus([Gpu(0)], {"CUDA_VISIBLE_DEVICES": "0,\x1b[31m" + "x" * 100_000})
+    assert len(seen.warnings) == 1
+    assert len(seen.warnings[0]) < 1000
+    assert seen.warnings[0].isprintable()

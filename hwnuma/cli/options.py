@@ -29,12 +29,15 @@ BIND_OPTIONS = (
 OTHER_VARIABLES = {
     f"{PREFIX}STRICT": "1: an unknown variable that begins with HWNUMA_ is an error instead of a warning",
     f"{PREFIX}LOCAL_WORLD_SIZE": "with HWNUMA_LOCAL_RANK: how many ranks run on this machine",
+    f"{PREFIX}NVML_TIMEOUT": "how many seconds NVIDIA's driver has to tell its GPUs (default: 60)",
     f"{PREFIX}BOUND_CPUS": "written by hwnuma exec: the CPUs that the command was bound to",
     f"{PREFIX}BOUND_NODES": "written by hwnuma exec: the NUMA nodes of these CPUs",
     f"{PREFIX}BOUND_MEMORY": "written by hwnuma exec: the memory policy that was set",
     f"{PREFIX}HWLOC_PREFIX": "read by a build: the folder that hwloc was installed in",
     f"{PREFIX}USE_SYSTEM_HWLOC": "read by a build: 1 takes the system's hwloc",
     f"{PREFIX}REQUIRE": "read by hwnuma's tests: what is missing fails instead of being skipped",
+    f"{PREFIX}FAKE_NVML": "read by hwnuma's tests: what a made-up driver tells",
+    f"{PREFIX}FAKE_NVML_LOG": "read by hwnuma's tests: where that driver writes what it is asked",
     f"{PREFIX}PROPERTY_MACHINES": "read by hwnuma's tests: how many machines are made up",
 }
 

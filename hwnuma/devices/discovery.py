@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hwnuma.devices.pci import VENDORS, TopologyGpus, gpus_at, is_gpu
-from hwnuma.devices.visible import visible_gpus
+from hwnuma.devices.visible import LIST_SHOWN, visible_gpus
 from hwnuma.errors import GpuError, GpuNotFoundError, OptionError
+from hwnuma.model.characters import excerpt, shown
 from hwnuma.model.gpu import Gpu, normalize_pci_address
 from hwnuma.model.machine import Machine
 from hwnuma.model.option_table import Count
@@ -67,8 +68,8 @@ def find_gpus(
     seen = visible_gpus(everyone, environment, vendor=vendor, strict=strict)
     if not seen.gpus:
         raise GpuNotFoundError(
-            f"{seen.variable}={seen.value} leaves none of the {len(everyone)} GPUs visible: unset it, or plan without "
-            "GPUs (--gpus none --ranks N)"
+            f"{seen.variable}={excerpt(seen.value or '', LIST_SHOWN)} leaves none of the {len(everyone)} GPUs visible: "
+            "unset it, or plan without GPUs (--gpus none --ranks N)"
         )
     return FoundGpus(seen.gpus, everyone, source, (*doubts, *seen.warnings))
 
@@ -87,7 +88,7 @@ def _at_indexes(gpus: Sequence[Gpu], text: str) -> tuple[Gpu, ...]:
         start = _index(first)
         indexes = range(start, (_index(last) if dash else start) + 1)
         if not indexes or chosen.keys() & set(indexes[: len(by_index) + 1]):
-            raise OptionError(f"{piece!r} in the GPUs {text!r} is a reversed range, or names a GPU twice")
+            raise OptionError(f"{shown(piece)} in the GPUs {shown(text)} is a reversed range, or names a GPU twice")
         for index in indexes:
             if index not in by_index:
                 raise GpuNotFoundError(f"there is no GPU {index}: the {len(gpus)} GPUs here are 0 to {len(gpus) - 1}")
@@ -118,8 +119,8 @@ def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str, t
         attempt = ""
     else:
         raise OptionError(
-            f"{name!r} names no GPUs: write auto, nvml, {', '.join(VENDORS)}, none, or in rank order indexes such as "
-            "0,2 or 4-7, or PCI addresses such as 0000:07:00.0,0000:0f:00.0"
+            f"{shown(name)} names no GPUs: write auto, nvml, {', '.join(VENDORS)}, none, or in rank order indexes such "
+            "as 0,2 or 4-7, or PCI addresses such as 0000:07:00.0,0000:0f:00.0"
         )
     try:
         found = TopologyGpus(machine).gpus()
@@ -168,4 +169,4 @@ def _index(text: str) -> int:
     try:
         return Count()(text)
     except OptionError:
-        raise OptionError(f"{text!r} is neither a GPU index nor a PCI address") from None
+        raise OptionError(f"{shown(text)} is neither a GPU index nor a PCI address") from None

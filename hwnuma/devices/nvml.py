@@ -4,6 +4,9 @@
 returns. So nothing is left over that a fork could inherit, importing this module costs nothing, and the
 caller's own use of NVML is not disturbed (NVML counts its users). No CUDA context is ever created.
 
+NVML may hang for as long as a GPU does not answer its driver. So it is asked within a time limit, in a child where that
+is possible (`hwnuma.devices.watched`): HWNUMA_NVML_TIMEOUT, in seconds.
+
 Tested with nvidia-ml-py 11.525.150 and 13.615.71.
 """
 
@@ -11,13 +14,18 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from hwnuma.devices.watched import NoAnswerError, ask_within
 from hwnuma.errors import GpuNotFoundError, NvmlError, OptionError
 from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.characters import shown
 from hwnuma.model.gpu import Gpu, MigInstance, normalize_pci_address
+from hwnuma.model.numbers import whole_number
 from hwnuma.model.value import Value, replace
 
 _LOGGER = logging.getLogger(__name__)
@@ -40,6 +48,13 @@ _MIG_ENABLED = 1
 
 # In 64-bit words: 1,024 CPUs at first, and far more than any kernel has at last.
 _FIRST_MASK_WORDS, _LAST_MASK_WORDS = 16, 1024
+
+# Longer than a driver without persistence mode takes to wake 16 GPUs one after the other, at some seconds each: a limit
+# that a slow start trips would have one rank planned from the topology while the next one is planned from NVML.
+_TIMEOUT = "HWNUMA_NVML_TIMEOUT"
+_DEFAULT_SECONDS, _MOST_SECONDS = 60, 86_400
+
+_AnswerT = TypeVar("_AnswerT")
 
 _WITHOUT_NVML = "or name the GPUs by PCI address, which needs no driver"
 
@@ -82,10 +97,18 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
+def _bus_id(info: Any) -> str:
+    try:
+        return _text(info.busId)
+    except UnicodeDecodeError as error:
+        return _text(bytes(error.object))
+
+
 class _Nvml(Value):
-    """pynvml with every failure as a _CallError that knows the call."""
+    """pynvml with every failure as a _CallError that knows the call; and what whoever asked is to log."""
 
     pynvml: Any
+    remarks: list[str]
 
     def __call__(self, function: str, *arguments: object) -> Any:
         call: Callable[..., Any] | None = getattr(self.pynvml, function, None)
@@ -97,6 +120,10 @@ class _Nvml(Value):
             # The dynamic loader's own words say which library was missing, or what is wrong with it.
             loader = f": {error.__context__}" if isinstance(error.__context__, OSError) else ""
             raise _CallError(function, error.value, f"{error}{loader}") from error
+        except UnicodeDecodeError as error:  # pynvml decodes what the driver says; a name may be what is wrong with it
+            return _text(bytes(error.object))
+        except Exception as error:  # what a driver makes pynvml raise is not documented
+            raise _CallError(function, _UNKNOWN, f"pynvml raised {type(error).__name__}: {error}") from error
 
     def unless(self, codes: tuple[int, ...], function: str, *arguments: object) -> Any:
         """Call, with None for these error codes."""
@@ -142,11 +169,11 @@ def _nvml() -> Iterator[_Nvml]:
     """
     try:
         pynvml = importlib.import_module("pynvml")
-    except ImportError as error:
+    except Exception as error:  # whatever is wrong with that package
         raise NvmlError(
             f"NVML cannot be asked for the GPUs: {error}: pip install nvidia-ml-py, {_WITHOUT_NVML}"
         ) from error
-    nvml = _Nvml(pynvml)
+    nvml = _Nvml(pynvml, [])
     try:
         nvml("nvmlInit")
         try:
@@ -166,7 +193,7 @@ class _Device(NamedTuple):
 
 
 def _whole_gpu(nvml: _Nvml, device_index: int, handle: object) -> Gpu:
-    bus_id = _text(nvml("nvmlDeviceGetPciInfo", handle).busId)
+    bus_id = _bus_id(nvml("nvmlDeviceGetPciInfo", handle))
     uuid, name = nvml.hint("nvmlDeviceGetUUID", handle), nvml.hint("nvmlDeviceGetName", handle)
     cpus = nvml.mask("nvmlDeviceGetCpuAffinityWithinScope", handle, _NODE_SCOPE)
     if cpus is None:
@@ -176,7 +203,7 @@ def _whole_gpu(nvml: _Nvml, device_index: int, handle: object) -> Gpu:
         address = normalize_pci_address(bus_id)
     except OptionError:
         raise NvmlError(
-            f"NVML tells {bus_id!r} as the PCI address of its GPU {device_index}, which cannot be read: "
+            f"NVML tells {shown(bus_id)} as the PCI address of its GPU {device_index}, which cannot be read: "
             "name the GPUs by PCI address"
         ) from None
     return Gpu(
@@ -215,7 +242,7 @@ def _devices_at(nvml: _Nvml, device_index: int) -> list[_Device]:
     try:
         handle = nvml.unless((_NO_PERMISSION,), "nvmlDeviceGetHandleByIndex", device_index)
         if handle is None:
-            _LOGGER.info("GPU %d is left out: NVML gives this process no permission for it", device_index)
+            nvml.remarks.append(f"GPU {device_index} is left out: NVML gives this process no permission for it")
             return []
         whole = _whole_gpu(nvml, device_index, handle)
         # NOT_SUPPORTED: a GPU before MIG; FUNCTION_NOT_FOUND: a driver before MIG.
@@ -224,7 +251,7 @@ def _devices_at(nvml: _Nvml, device_index: int) -> list[_Device]:
             return [_Device(whole, handle)]
         instances = list(_mig_instances(nvml, whole, handle))
         if not instances:
-            _LOGGER.info("%s is left out: MIG is enabled on it and it has no instance, so CUDA cannot use it", whole)
+            nvml.remarks.append(f"{whole} is left out: MIG is enabled and it has no instance, so CUDA cannot use it")
         return instances
     except _CallError as error:
         raise error.for_user(f"GPU {device_index}: ") from None
@@ -279,8 +306,7 @@ class NvmlGpus(Value):
             NvmlError: pynvml or NVML is missing, does not work, or one GPU does not answer.
             GpuNotFoundError: NVML works and this process can use no GPU.
         """
-        with _nvml() as nvml:
-            return tuple(device.gpu for device in _devices(nvml))
+        return _within_time_limit(_ask_gpus)
 
     def processes(self) -> tuple[GpuProcess, ...]:
         """All processes with a compute context on a GPU, in order of GPU index and pid.
@@ -292,8 +318,38 @@ class NvmlGpus(Value):
             NvmlError: as for `gpus`, or the driver cannot tell.
             GpuNotFoundError: as for `gpus`.
         """
+        return _within_time_limit(_ask_processes)
+
+
+def _within_time_limit(ask: Callable[[_Nvml], _AnswerT]) -> _AnswerT:
+    """Initialise NVML, ask it, and shut it down.
+
+    Raises:
+        NvmlError: it does not work, or does not answer in time.
+        OptionError: the time limit makes no sense.
+    """
+    limit = whole_number(os.environ.get(_TIMEOUT) or str(_DEFAULT_SECONDS), f"{_TIMEOUT} (seconds)", 1, _MOST_SECONDS)
+
+    def answer_and_remarks() -> tuple[_AnswerT, list[str]]:
         with _nvml() as nvml:
-            return tuple(GpuProcess(device.gpu, pid) for device in _devices(nvml) for pid in _pids(nvml, device))
+            return ask(nvml), nvml.remarks
+
+    try:
+        answer, remarks = ask_within(limit, answer_and_remarks, in_child="pynvml" not in sys.modules)
+    except NoAnswerError as error:
+        longer = f"; {_TIMEOUT}=SECONDS waits longer" if error.is_late else ""
+        raise NvmlError(f"NVML cannot be asked for the GPUs: {error}: {_GENERAL_ADVICE}{longer}") from None
+    for remark in remarks:
+        _LOGGER.info("%s", remark)
+    return answer
+
+
+def _ask_gpus(nvml: _Nvml) -> tuple[Gpu, ...]:
+    return tuple(device.gpu for device in _devices(nvml))
+
+
+def _ask_processes(nvml: _Nvml) -> tuple[GpuProcess, ...]:
+    return tuple(GpuProcess(device.gpu, pid) for device in _devices(nvml) for pid in _pids(nvml, device))
 
 
 def _pids(nvml: _Nvml, device: _Device) -> list[int]:

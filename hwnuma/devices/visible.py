@@ -15,11 +15,18 @@ from typing import NamedTuple
 
 from hwnuma.devices.pci import VENDORS
 from hwnuma.errors import GpuNotFoundError, OptionError
+from hwnuma.model.characters import excerpt, shown
 from hwnuma.model.gpu import Gpu, MigInstance
 from hwnuma.model.value import Value
 
 # The variables that are read here.
 VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+
+# More than any machine has GPUs, MIG instances and tiles. A list may be another user's (`hwnuma verify PID` by root).
+_MOST_ENTRIES = 1024
+
+# So much of a list as a warning repeats: the UUIDs of 16 GPUs.
+LIST_SHOWN = 700
 
 
 class Visible(Value):
@@ -71,12 +78,23 @@ class _Entry(NamedTuple):
     remark: str = ""
 
 
+def _entries(variable: str, value: str) -> list[str]:
+    """The entries of a list.
+
+    Raises:
+        OptionError: there are more than any machine has GPUs.
+    """
+    if value.count(",") >= _MOST_ENTRIES:
+        raise OptionError(f"{variable} is a list of more than {_MOST_ENTRIES} entries, which no machine has GPUs for")
+    return value.split(",") if value else []
+
+
 def _require_uuids(gpus: Sequence[Gpu], variable: str, value: str) -> None:
     """Refuse to answer for UUIDs where no GPU has one: to call them invalid would hide every GPU."""
     if gpus and not any(gpu.uuid for gpu in gpus):
         raise GpuNotFoundError(
-            f"{variable}={value} names GPUs by UUID, and none of the {len(gpus)} GPUs found here has a known UUID: "
-            "take the GPUs from NVML, or write indices"
+            f"{variable}={excerpt(value, LIST_SHOWN)} names GPUs by UUID, and none of the {len(gpus)} GPUs found here "
+            "has a known UUID: take the GPUs from NVML, or write indices"
         )
 
 
@@ -84,7 +102,7 @@ def _stopped(variable: str, value: str, entries: Sequence[str], place: int, prob
     """The warning for a list that ends early; none for the usual "-1" or an empty entry at the end."""
     if entries[place].strip() in ("", "-1") and place == len(entries) - 1:
         return []
-    return [f"{variable}={value}: the list ends before {entries[place]!r}, which {problem}"]
+    return [f"{variable}={excerpt(value, LIST_SHOWN)}: the list ends before {shown(entries[place])}, which {problem}"]
 
 
 # --- NVIDIA ---------------------------------------------------------------------------------------
@@ -119,17 +137,18 @@ def _cuda_list(gpus: Sequence[Gpu], value: str) -> tuple[list[Gpu], list[str]]:
     chosen: list[Gpu] = []
     remarks: list[str] = []
     ended: list[str] = []
-    entries = value.split(",") if value else []
+    entries = _entries(variable, value)
     for place, text in enumerate(entries):
         entry = _cuda_index(gpus, text) if prefix is None else _cuda_uuid(gpus, text, prefix)
         if entry.problem:
             ended = _stopped(variable, value, entries, place, entry.problem)
             break
         if any(gpu in chosen for gpu in entry.gpus):
-            return [], [f"{variable}={value} names a GPU twice ({text!r}): CUDA then shows no GPU at all"]
+            twice = f"{variable}={excerpt(value, LIST_SHOWN)} names a GPU twice ({shown(text)})"
+            return [], [f"{twice}: CUDA then shows no GPU at all"]
         chosen += entry.gpus
         remarks += [entry.remark] if entry.remark else []
-    return chosen, [*([f"{variable}={value}: {', '.join(remarks)}"] if remarks else []), *ended]
+    return chosen, [*([f"{variable}={excerpt(value, LIST_SHOWN)}: {', '.join(remarks)}"] if remarks else []), *ended]
 
 
 # C's strtol in base 10: white space and a sign ahead, anything behind. (CUDA reads "1gpu2" as 1.)
@@ -151,7 +170,7 @@ def _cuda_index(gpus: Sequence[Gpu], text: str) -> _Entry:
         last = max(map(_device_number, gpus), default=-1)
         return _Entry(problem="is no GPU's index here" + (f" (the last is {last})" if gpus else ""))
     rest = text[match.end() :].strip()
-    return _Entry(found, remark=f"{text.strip()!r} is read as {number}" if rest else "")
+    return _Entry(found, remark=f"{shown(text.strip())} is read as {number}" if rest else "")
 
 
 def _device_number(gpu: Gpu) -> int:
@@ -199,7 +218,7 @@ def _unknown_order(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> str:
         return ""
     return (
         f"the GPUs are of different models ({', '.join(models)}) and CUDA_DEVICE_ORDER is "
-        f"{'not set' if order is None else order}: CUDA puts the fastest first, which may not be the order of "
+        f"{'not set' if order is None else excerpt(order)}: CUDA puts the fastest first, which may not be the order of "
         "nvidia-smi that is used here; set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the GPUs by UUID"
     )
 
@@ -241,7 +260,7 @@ def _rocr_list(gpus: Sequence[Gpu], value: str) -> tuple[list[Gpu], list[str]]:
         GpuNotFoundError: it names UUIDs, and no GPU has one.
     """
     variable, chosen = "ROCR_VISIBLE_DEVICES", list[Gpu]()
-    entries = value.split(",") if value else []
+    entries = _entries(variable, value)
     for place, text in enumerate(entries):
         token = text.strip().upper()
         if token.startswith("G"):
@@ -298,7 +317,7 @@ def _hip_list(gpus: Sequence[Gpu], variable: str, value: str) -> tuple[list[Gpu]
         GpuNotFoundError: it names UUIDs, and no GPU has one.
     """
     chosen: list[Gpu] = []
-    entries = value.split(",")
+    entries = _entries(variable, value)
     for place, text in enumerate(entries):
         if "GPU-" in text:
             _require_uuids(gpus, variable, value)
@@ -328,13 +347,14 @@ def _intel(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> Visible:
         return Visible(tuple(gpus), (), None if value is None else variable, value)
     flat = environment.get("ZE_FLAT_DEVICE_HIERARCHY", "FLAT") != "COMPOSITE"
     chosen, warnings = set[Gpu](), list[str]()
-    for text in value.split(","):
+    for text in _entries(variable, value):
         # One or several tiles of a card, after a point: the card is visible, and locality is the card's.
         match = _ZE_ENTRY.fullmatch(text.strip())
         entry = _at(gpus, int(match[1]) if match else None)
         chosen.update(entry.gpus)
         if entry.problem:
-            warnings.append(f"{variable}={value}: {text!r} is passed over: it {entry.problem}{_TILES if flat else ''}")
+            over = f"{variable}={excerpt(value, LIST_SHOWN)}: {shown(text)} is passed over: it {entry.problem}"
+            warnings.append(over + (_TILES if flat else ""))
     return Visible(tuple(gpu for gpu in gpus if gpu in chosen), tuple(warnings), variable, value)
 
 

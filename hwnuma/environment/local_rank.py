@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from hwnuma.errors import LocalRankError
+from hwnuma.errors import LocalRankError, OptionError
+from hwnuma.model.characters import excerpt, shown
+from hwnuma.model.numbers import MOST_RANKS, whole_number
 from hwnuma.model.value import Value
 
 
@@ -71,7 +73,7 @@ def local_rank_of(environment: Mapping[str, str]) -> LocalRank:
             "or say it with --local-rank N (local_rank=N)"
         )
     best = told[0]
-    rank = _number(environment, best.rank)
+    rank = _number(environment, best.rank, 0, MOST_RANKS - 1)
     size = local_size_of(environment, best)
     if size is None:
         # A rank that a script sets (LOCAL_RANK=$SLURM_LOCALID), beside a launcher that tells how many there are.
@@ -101,27 +103,31 @@ def local_size_of(environment: Mapping[str, str], variables: LauncherVariables) 
         return _slurm_size(text, environment.get("SLURM_NODEID", "0"))
     if text == "" or (variables.launcher == "Flux" and environment.get("FLUX_JOB_NNODES") != "1"):
         return None  # Flux tells the size of the whole job
-    size = _number(environment, variables.size)
-    if size < 1:
-        raise LocalRankError(f"{variables.size}={size} makes no sense: a machine runs at least one rank")
-    return size
+    return _number(environment, variables.size, 1, MOST_RANKS)
 
 
 def _slurm_size(tasks_per_node: str, node: str) -> int | None:
-    counts: list[int] = []
+    """The tasks of one node; None where the text is none of Slurm's, or tells nothing of that node."""
+    if not re.fullmatch(r"\d{1,9}", node, re.ASCII):
+        return None
+    size, ahead = None, int(node)  # how many nodes are ahead of ours in what follows
     for piece in filter(None, tasks_per_node.split(",")):
         match = re.fullmatch(r"(\d{1,6})(?:\(x(\d{1,6})\))?", piece, re.ASCII)
         if match is None:
             return None
-        counts += [int(match[1])] * int(match[2] or 1)
-    return counts[int(node)] if node.isascii() and node.isdigit() and int(node) < len(counts) else None
+        alike = int(match[2] or 1)
+        if 0 <= ahead < alike:
+            size = _number({"SLURM_STEP_TASKS_PER_NODE": match[1]}, "SLURM_STEP_TASKS_PER_NODE", 0, MOST_RANKS)
+        ahead -= alike
+    return size
 
 
-def _number(environment: Mapping[str, str], name: str) -> int:
-    text = environment[name].strip()
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
-        raise LocalRankError(f"{name}={environment[name]!r} is no number from 0 up, and a launcher's {name} is one")
-    return int(text)
+def _number(environment: Mapping[str, str], name: str, least: int, most: int) -> int:
+    try:
+        return whole_number(environment[name], name, least, most)
+    except OptionError:
+        text = shown(environment[name])
+        raise LocalRankError(f"{name}={text} makes no sense: it is a whole number from {least} to {most}") from None
 
 
 def _contradictions(
@@ -133,5 +139,5 @@ def _contradictions(
         value = environment[other.rank]
         alone = value == "0" and local_size_of(environment, other) in (None, 1)
         if value != str(rank) and not alone and best.launcher != "hwnuma":
-            said.append(f"{best.rank}={rank} is taken as the local rank, though {other.rank}={value}")
+            said.append(f"{best.rank}={rank} is taken as the local rank, though {other.rank}={excerpt(value)}")
     return said

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from hwnuma.errors import OptionError
 from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.characters import shown
 
 # Who sets one of these has chosen places already (libgomp's and LLVM's manuals).
 _PLACES = ("OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
@@ -34,7 +35,7 @@ class OmpVariables(str, enum.Enum):
         switches = {"1": cls.SET, "true": cls.SET, "0": cls.OFF, "false": cls.OFF}
         if str(value).lower() in switches:
             return switches[str(value).lower()]
-        raise OptionError(f"{value!r} is none of {', '.join(member.value for member in cls)}")
+        raise OptionError(f"{shown(str(value))} is none of {', '.join(member.value for member in cls)}")
 
     def __str__(self) -> str:
         return str(self.value)
@@ -66,6 +67,5 @@ def is_forced_by_torchrun(environment: Mapping[str, str]) -> bool:
 
     A user's own 1 looks just the same, so this is acted on only if asked for.
     """
-    workers = environment.get("LOCAL_WORLD_SIZE", "")
-    several = workers.isdigit() and int(workers) > 1
+    several = environment.get("LOCAL_WORLD_SIZE", "").lstrip("0") not in ("", "1")
     return several and "TORCHELASTIC_RUN_ID" in environment and environment.get("OMP_NUM_THREADS") == "1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.characters import excerpt
 from hwnuma.model.value import Value
 
 
@@ -47,7 +48,7 @@ def outer_binders(environment: Mapping[str, str]) -> list[str]:
     openmp = [name for name in _OPENMP if environment.get(name, "").lower() not in ("", "false", "none", "disabled")]
     if openmp:
         said.append(
-            f"OpenMP ({openmp[0]}={environment[openmp[0]]} pins the first thread: bind before OpenMP starts, "
+            f"OpenMP ({openmp[0]}={excerpt(environment[openmp[0]])} pins the first thread: bind before OpenMP starts, "
             "or use hwnuma exec)"
         )
     return said or ["taskset, numactl, a service's CPUAffinity= or a batch system: start it without"]

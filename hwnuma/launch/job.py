@@ -9,6 +9,7 @@ from hwnuma.devices.discovery import FoundGpus, find_gpus
 from hwnuma.devices.nccl import read_nccl_topology
 from hwnuma.environment.local_rank import LocalRank, local_world_size
 from hwnuma.errors import LocalRankError, OptionError
+from hwnuma.model.characters import shown
 from hwnuma.model.gpu import Gpu, GpuSource
 from hwnuma.model.machine import Machine
 from hwnuma.model.option_table import Count, Option, said
@@ -59,7 +60,7 @@ def _gpu_nodes(text: str) -> dict[str, int]:
     for piece in filter(None, text.split(",")):
         gpu, equals, node = piece.rpartition("=")
         if not equals or not (node.strip().isascii() and node.strip().isdigit()):
-            raise OptionError(f"{piece!r} is not GPU=NODE, such as 0=1 or 0000:07:00.0=3")
+            raise OptionError(f"{shown(piece)} is not GPU=NODE, such as 0=1 or 0000:07:00.0=3")
         nodes[gpu.strip()] = Count()(node)
     return nodes
 

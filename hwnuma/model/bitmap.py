@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from typing import ClassVar, TypeVar
 
 from hwnuma.errors import OptionError
+from hwnuma.model.characters import shown
 
 _BitmapT = TypeVar("_BitmapT", bound="Bitmap")
 
@@ -17,19 +18,34 @@ _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9})/(\d{1,9}))?)?", re.ASC
 # Far above any kernel's NR_CPUS (8,192): a typing mistake must not cost gigabytes.
 _LARGEST_INDEX = 1 << 20
 
+# Every other one of 8,192 CPUs takes 20 KB. A list may be another user's (a process's environment): what it can cost is
+# bounded by its length.
+_MOST_CHARACTERS = 1 << 16
+
+
+def _checked_length(text: str, form: str) -> str:
+    if len(text) > _MOST_CHARACTERS:
+        raise OptionError(f"a {form} of {len(text)} characters is too long: at most {_MOST_CHARACTERS} are read")
+    return text
+
 
 def _mask_of_range(text: str, kind: str) -> int:
     match = _RANGE.fullmatch(text)
     if match is None:
-        raise OptionError(f"{text!r} is no {kind} list: write indexes and ranges, such as 0-3,8")
+        raise OptionError(f"{shown(text)} is no {kind} list: write indexes and ranges, such as 0-3,8")
     first = int(match[1])
     last = int(match[2] or first)
     used, group = int(match[3] or 1), int(match[4] or 1)
     if last < first or last > _LARGEST_INDEX or group == 0 or used > group:
         raise OptionError(f"the range {text!r} in a {kind} list is reversed, too large or has a wrong stride")
+    length = last - first + 1
     if used == group:
-        return ((1 << (last - first + 1)) - 1) << first
-    return sum(1 << index for index in range(first, last + 1) if (index - first) % group < used)
+        return ((1 << length) - 1) << first
+    mask = (1 << min(used, length)) - 1
+    while group < length:  # what was put in place so far, once more behind it: linear in the length
+        mask |= mask << group
+        group *= 2
+    return (mask & (1 << length) - 1) << first
 
 
 class Bitmap(AbstractSet[int]):
@@ -51,7 +67,8 @@ class Bitmap(AbstractSet[int]):
         """
         mask = 0
         if isinstance(members, str):
-            for piece in members.replace("\0", "").split(","):
+            text = _checked_length(members, f"{self._kind} list")
+            for piece in text.replace("\0", "").split(","):
                 if piece.strip():
                     mask |= _mask_of_range(piece.strip(), self._kind)
         elif isinstance(members, Bitmap):
@@ -80,11 +97,11 @@ class Bitmap(AbstractSet[int]):
         have groups with their leading zeros missing. Taken from Linux, ``bitmap_parse``.
         """
         mask = 0
-        for group in text.strip().replace("\0", "").split(","):
+        for group in _checked_length(text, f"{cls._kind} mask").strip().replace("\0", "").split(","):
             try:
                 word = int(group, 16)
             except ValueError:
-                raise OptionError(f"{text!r} is no {cls._kind} mask: hexadecimal words with commas") from None
+                raise OptionError(f"{shown(text)} is no {cls._kind} mask: hexadecimal words with commas") from None
             mask = (mask << 32) | word
         return cls.from_mask(mask)
 
@@ -118,14 +135,12 @@ class Bitmap(AbstractSet[int]):
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """The maximal runs of members, as (first, last), ascending."""
-        rest, base = self._mask, 0
-        while rest:
-            skip = (rest & -rest).bit_length() - 1
-            rest >>= skip
-            length = (~rest & (rest + 1)).bit_length() - 1
-            yield base + skip, base + skip + length - 1
-            rest >>= length
-            base += skip + length
+        bits = f"{self._mask:b}"[::-1] + "0"  # a text, in which finding the next change takes no copy of the rest
+        start = bits.find("1")
+        while start >= 0:
+            end = bits.find("0", start)
+            yield start, end - 1
+            start = bits.find("1", end)
 
     def __str__(self) -> str:
         return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self.ranges())

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from hwnuma.errors import OptionError
 from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.characters import shown
 from hwnuma.model.value import Value
 
 TYPE_CHECKING = False
@@ -95,7 +96,7 @@ def normalize_pci_address(text: str) -> str:
     """
     match = _PCI_ADDRESS.fullmatch(text.strip())
     if match is None:
-        raise OptionError(f"{text!r} is no PCI address: write domain:bus:device.function, such as 0000:07:00.0")
+        raise OptionError(f"{shown(text)} is no PCI address: write domain:bus:device.function, such as 0000:07:00.0")
     domain, bus, device, function = (int(part or "0", 16) for part in match.groups())
     return f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}"
 

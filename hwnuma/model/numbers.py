@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hwnuma.errors import OptionError
+from hwnuma.model.characters import shown
 
 # What a signed 64-bit number of the kernel's can hold; nobody counts ranks, CPUs or pages beyond it.
 LARGEST_NUMBER = (1 << 63) - 1
@@ -10,8 +11,9 @@ LARGEST_NUMBER = (1 << 63) - 1
 # That number's digits. More are refused unread: int() takes quadratic time, and above 4,300 digits a ValueError.
 _MOST_DIGITS = len(str(LARGEST_NUMBER))
 
-# How much of a wrong text an error repeats.
-_SHOWN = 40
+# Of one machine: far above what any runs (a rank for each of the 8,192 CPUs that Linux can have). A rank or a number of
+# ranks above it is a mistake, or somebody's attempt to have memory allocated for it.
+MOST_RANKS = 65_536
 
 
 def whole_number(text: str, what: str, least: int = 0, most: int = LARGEST_NUMBER) -> int:
@@ -36,5 +38,4 @@ def whole_number(text: str, what: str, least: int = 0, most: int = LARGEST_NUMBE
         number = int(word)
         if least <= number <= most:
             return number
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    raise OptionError(f"{what} is {shown!r}, and not a whole number from {least} to {most}")
+    raise OptionError(f"{what} is {shown(text)}, and not a whole number from {least} to {most}")

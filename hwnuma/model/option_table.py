@@ -7,6 +7,7 @@ command line, its help, the variables and the reference page in the documentatio
 from __future__ import annotations
 
 from hwnuma.errors import OptionError
+from hwnuma.model.characters import shown
 from hwnuma.model.value import Value
 
 TYPE_CHECKING = False
@@ -110,7 +111,7 @@ def switch(text: str) -> bool:
     """
     known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.lower() not in known:
-        raise OptionError(f"{text!r} is neither 1 nor 0")
+        raise OptionError(f"{shown(text)} is neither 1 nor 0")
     return known[text.lower()]
 
 
@@ -128,7 +129,7 @@ class Count:
         """
         digits = text.strip().removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS):
-            raise OptionError(f"{text!r} is no whole number")
+            raise OptionError(f"{shown(text)} is no whole number")
         return int(text)
 
     def check(self, name: str, value: int) -> None:
@@ -146,7 +147,7 @@ def one_of(words: Mapping[str, Any]) -> Callable[[str], Any]:
 
     def convert(text: str) -> Any:
         if text not in words:
-            raise OptionError(f"{text!r} is neither {' nor '.join(words)}")
+            raise OptionError(f"{shown(text)} is neither {' nor '.join(words)}")
         return words[text]
 
     return convert

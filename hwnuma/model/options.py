@@ -6,6 +6,7 @@ import enum
 
 from hwnuma.errors import OptionError
 from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.characters import shown
 from hwnuma.model.option_table import Count, Option, attributes_text, one_of, switch, values_of
 from hwnuma.model.value import Value, field
 
@@ -32,7 +33,7 @@ class _Choice(str, enum.Enum):
     @classmethod
     def _missing_(cls, value: object) -> None:
         known = ", ".join(member.value for member in cls)
-        raise OptionError(f"{value!r} is no {cls._title()}: choose one of {known}")
+        raise OptionError(f"{shown(str(value))} is no {cls._title()}: choose one of {known}")
 
     @classmethod
     def _title(cls) -> str:
@@ -139,7 +140,7 @@ def _fallbacks(text: str) -> frozenset[str]:
         return frozenset()
     pieces = {"unbound" if piece.lower() in ("1", "true", "yes", "on") else piece for piece in text.split(",")}
     if not pieces <= {*_FALLBACKS}:
-        raise OptionError(f"{text!r} is neither {' nor '.join(_FALLBACKS)}")
+        raise OptionError(f"{shown(text)} is neither {' nor '.join(_FALLBACKS)}")
     return frozenset(pieces)
 
 

@@ -165,6 +165,7 @@ class FakeNvml:
     Attributes:
         errors: function (without _v2, _v3) → NVML error code, or (code, how many times), whatever the GPU.
         init_delay: how long nvmlInit takes, in seconds.
+        hangs: functions (without _v2, _v3) that never return.
         cpus_in_system: masks with room for fewer CPUs are refused with INSUFFICIENT_SIZE.
     """
 
@@ -172,6 +173,7 @@ class FakeNvml:
     errors: Mapping[str, int | tuple[int, int]] = field(default_factory=dict)
     driver: str = "570.86.15"
     init_delay: float = 0.0
+    hangs: Sequence[str] = ()
     cpus_in_system: int = 64
 
     @classmethod
@@ -205,12 +207,13 @@ class FakeNvml:
         """The description, as fake_nvml.c reads it."""
         lines = [f"driver {self.driver}", f"init-delay {round(self.init_delay * 1000)}"]
         lines += [f"cpus-in-system {self.cpus_in_system}", *_errors(self.errors)]
+        lines += [f"hang {function}" for function in self.hangs]
         return "\n".join([*lines, *(line for gpu in self.gpus for line in gpu.lines())]) + "\n"
 
     def variables(self, directory: Path) -> dict[str, str]:
         """Write the description into a directory and return the variables that it takes, alone."""
         description = directory / "nvml.txt"
-        description.write_text(self.text())
+        description.write_text(self.text(), encoding="utf-8", errors="surrogateescape")  # "\udcff" is the byte 0xff
         return {
             "LD_LIBRARY_PATH": str(library().parent),
             "HWNUMA_FAKE_NVML": str(description),

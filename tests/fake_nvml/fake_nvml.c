@@ -10,6 +10,7 @@
  *   init-delay 200                milliseconds that an nvmlInit takes
  *   error FUNCTION CODE [TIMES]   the function fails with this nvmlReturn_t (the first TIMES times);
  *                                 ahead of the first gpu for all of them, after a gpu line for that one
+ *   hang FUNCTION                 the function never returns, as a driver that waits for a GPU that does not answer
  *   cpus-in-system 256            masks need room for so many CPUs, or else it is INSUFFICIENT_SIZE
  *   gpu 00000000:07:00.0          begins a GPU, with its PCI address
  *   uuid GPU-...                  of the GPU or of the instance above
@@ -34,6 +35,7 @@ enum { MAX_GPUS = 64, MAX_INSTANCES = 7, MAX_ERRORS = 32, MAX_PROCESSES = 64, WO
 
 struct error { char function[TEXT]; int code; int times; };
 struct errors { struct error all[MAX_ERRORS]; int count; };
+struct hangs { char functions[MAX_ERRORS][TEXT]; int count; };
 struct mask { int known; unsigned long long words[WORDS]; };
 
 /* A GPU or a MIG instance: what a nvmlDevice_t points to. */
@@ -66,6 +68,7 @@ typedef struct {
 static struct device *gpus[MAX_GPUS];
 static unsigned int gpu_count;
 static struct errors general_errors;
+static struct hangs hangs;
 static char driver_version[TEXT];
 static unsigned int cpus_in_system;
 static unsigned int init_delay_ms;
@@ -100,12 +103,20 @@ static int error_in(struct errors *errors, const char *function)
     return SUCCESS;
 }
 
+static void hang_in(const char *function)
+{
+    for (int i = 0; i < hangs.count; i++)
+        while (strcmp(hangs.functions[i], function) == 0)
+            pause();
+}
+
 /* What every function but nvmlInit begins with: the error that it is to return, or SUCCESS. */
 static int enter(const char *function, struct device *device)
 {
     log_call(function);
     if (users == 0)
         return UNINITIALIZED;
+    hang_in(function);
     int code = error_in(&general_errors, function);
     return code == SUCCESS && device ? error_in(&device->errors, function) : code;
 }
@@ -153,6 +164,7 @@ static void forget_all(void)
     }
     gpu_count = 0;
     memset(&general_errors, 0, sizeof general_errors);
+    memset(&hangs, 0, sizeof hangs);
     strcpy(driver_version, "570.86.15");
     cpus_in_system = 64;
     init_delay_ms = 0;
@@ -191,6 +203,8 @@ static int read_statement(const char *word, const char *rest, struct device **gp
         return sscanf(rest, "%u", &cpus_in_system) == 1;
     if (strcmp(word, "error") == 0)
         return add_error(*device ? &(*device)->errors : &general_errors, rest);
+    if (strcmp(word, "hang") == 0 && hangs.count < MAX_ERRORS)
+        return sscanf(rest, "%95s", hangs.functions[hangs.count++]) == 1;
     if (strcmp(word, "gpu") == 0) {
         if (gpu_count == MAX_GPUS || strlen(rest) >= sizeof (*gpu)->address)
             return 0;
@@ -248,6 +262,7 @@ static int initialize(const char *function)
     log_call(function);
     if (users == 0)
         read_description();
+    hang_in("nvmlInit");
     usleep(init_delay_ms * 1000);
     int code = error_in(&general_errors, "nvmlInit");
     if (code == SUCCESS)
