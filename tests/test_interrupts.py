@@ -252,7 +252,7 @@ def interrupted(where: str, *words: str, wrap: tuple[str, ...] = ()) -> subproce
     [
         ("hwnuma.cli.main", ["plan", "--gpus", "none", "--ranks", "2"]),
         ("hwnuma.hwloc.library", ["plan", "--gpus", "none", "--ranks", "2"]),
-        ("hwnuma.report.text", ["plan", "--gpus", "none", "--ranks", "2"]),
+        ("hwnuma.model.plan_text", ["plan", "--gpus", "none", "--ranks", "2"]),
         ("hwnuma.hwloc.self_binding", ["exec", "--cpus", str(LAST), "echo", "done"]),
         ("hwnuma.launch.bind", ["exec", "--gpus", "none", "--ranks", "1", "--local-rank", "0", "echo", "done"]),
         ("hwnuma.processes.verification", ["verify", "--cpus", str(BEFORE), "1"]),

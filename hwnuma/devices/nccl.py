@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from hwnuma.errors import OptionError, TopologyFileError
-from hwnuma.files import read_regular_file
+from hwnuma.hwloc.files import read_regular_file
 from hwnuma.model.characters import shown
 from hwnuma.model.gpu import normalize_pci_address
 from hwnuma.model.numbers import whole_number

@@ -118,7 +118,7 @@ class Bound(bound.Bound[_Parameters, _Result]):
             OptionError: the options make no sense.
         """
         bind_first: Callable[..., Binding] = bind_by_environment
-        how: dict[str, Any] = {"ranks": ranks}
+        how: dict[str, object] = {"ranks": ranks}
         if options is not None:
             bind_first = bind
             how |= {"options": NumaOptions.of(options), "gpus": gpus, "gpu_nodes": dict(gpu_nodes or {})}

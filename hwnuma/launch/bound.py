@@ -27,7 +27,7 @@ class Bound(Generic[_Parameters, _Result]):
         self,
         function: Callable[_Parameters, _Result],
         bind_first: Callable[..., Binding],
-        how: Mapping[str, Any],
+        how: Mapping[str, Any] | None = None,
         *,
         rank_is_first_argument: bool = False,
     ) -> None:
@@ -40,7 +40,7 @@ class Bound(Generic[_Parameters, _Result]):
             rank_is_first_argument: hand it the call's first argument as ``local_rank``.
         """
         self.function = function
-        self._bind_first, self._how = bind_first, dict(how)
+        self._bind_first, self._how = bind_first, dict(how or {})
         self._rank_is_first_argument = rank_is_first_argument
         self._look_like_the_function()
 
