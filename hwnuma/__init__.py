@@ -11,6 +11,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hwnuma.devices.pci import TopologyGpus, gpus_at
+    from hwnuma.devices.source import GpuSource
     from hwnuma.errors import (
         BindingError,
         ClosedTopologyError,
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
         UnknownLocalityError,
     )
     from hwnuma.hwloc.topology import Topology
-    from hwnuma.launch.bind import bind, bind_process, bound
+    from hwnuma.launch.bind import bind, bind_process
+    from hwnuma.launch.bound import bound
     from hwnuma.launch.job import plan
     from hwnuma.launch.place import plan_here
     from hwnuma.model.bitmap import CpuSet, NodeSet
-    from hwnuma.model.gpu import Gpu, GpuSource
+    from hwnuma.model.gpu import Gpu
     from hwnuma.model.machine import Machine
     from hwnuma.model.options import (
         AffinityMode,
@@ -94,12 +96,14 @@ __all__ = [
 # Where the names live that are no errors; a test holds this against the imports above.
 _ROOMS = {
     "devices.pci": ("TopologyGpus", "gpus_at"),
+    "devices.source": ("GpuSource",),
     "hwloc.topology": ("Topology",),
-    "launch.bind": ("bind", "bind_process", "bound"),
+    "launch.bind": ("bind", "bind_process"),
+    "launch.bound": ("bound",),
     "launch.job": ("plan",),
     "launch.place": ("plan_here",),
     "model.bitmap": ("CpuSet", "NodeSet"),
-    "model.gpu": ("Gpu", "GpuSource"),
+    "model.gpu": ("Gpu",),
     "model.machine": ("Machine",),
     "model.options": (
         "AffinityMode", "DivideAmong", "MemoryPolicy", "NoAllowedCpus", "NumaOptions", "RankOrder", "UnknownLocality",

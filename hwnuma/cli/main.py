@@ -15,12 +15,12 @@ from pathlib import Path
 from hwnuma.cli.exit_status import DONE, NOTHING_PLANNED, RANK_NOT_PLACED, fail, status_of
 from hwnuma.cli.options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS, check_variables, meant
 from hwnuma.cli.parsing import Parser, add_options, format_option
-from hwnuma.devices.discovery import FoundGpus
 from hwnuma.devices.visible import VISIBLE_DEVICES
 from hwnuma.errors import GpuError, HwnumaError, OptionError, show_messages, warn
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job, plan_job
 from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.gpu import FoundGpus
 from hwnuma.model.machine import Machine
 from hwnuma.model.option_table import PREFIX
 from hwnuma.model.value import Value, replace

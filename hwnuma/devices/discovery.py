@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from hwnuma.devices.pci import VENDORS, TopologyGpus, gpus_at, is_gpu
 from hwnuma.devices.visible import LIST_SHOWN, visible_gpus
 from hwnuma.errors import GpuError, GpuNotFoundError, OptionError
 from hwnuma.model.characters import excerpt, shown
-from hwnuma.model.gpu import Gpu, normalize_pci_address
-from hwnuma.model.machine import Machine
+from hwnuma.model.gpu import FoundGpus, Gpu, normalize_pci_address
 from hwnuma.model.option_table import Count
-from hwnuma.model.value import Value, replace
+from hwnuma.model.value import replace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-class FoundGpus(Value):
-    """The GPUs of a machine.
-
-    Attributes:
-        visible: those that the job sees, in the order that its ranks drive them.
-        all: all of the machine, in index order.
-        source: who told: "nvml", "topology", "addresses" or "none".
-        warnings: what is doubtful about the order or the visible ones.
-    """
-
-    visible: tuple[Gpu, ...]
-    all: tuple[Gpu, ...]
-    source: str
-    warnings: tuple[str, ...] = ()
+    from hwnuma.model.machine import Machine
 
 
 def find_gpus(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from hwnuma.errors import OptionError, TopologyFileError
 from hwnuma.hwloc.files import read_regular_file
 from hwnuma.model.characters import shown
 from hwnuma.model.gpu import normalize_pci_address
 from hwnuma.model.numbers import whole_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # The largest of those that clouds and RCCL publish has 13 KB.
 _MOST_BYTES = 4 << 20

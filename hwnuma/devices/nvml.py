@@ -16,7 +16,6 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,6 +26,10 @@ from hwnuma.model.characters import shown
 from hwnuma.model.gpu import Gpu, MigInstance, normalize_pci_address
 from hwnuma.model.numbers import whole_number
 from hwnuma.model.value import Value, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _LOGGER = logging.getLogger(__name__)
 

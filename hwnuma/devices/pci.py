@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from hwnuma.errors import GpuNotFoundError
 from hwnuma.model.gpu import Gpu, normalize_pci_address
-from hwnuma.model.machine import Machine, PciDevice
 from hwnuma.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwnuma.model.machine import Machine, PciDevice
 
 # Display controller classes (PCI Code and ID Assignment Specification, base class 03): 00 VGA compatible,
 # 02 3D controller, 80 other; and base class 12, processing accelerator (AMD MI300).

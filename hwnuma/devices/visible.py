@@ -10,7 +10,6 @@ container NVML and CUDA both have those alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hwnuma.devices.pci import VENDORS
@@ -18,6 +17,10 @@ from hwnuma.errors import GpuNotFoundError, OptionError
 from hwnuma.model.characters import excerpt, shown
 from hwnuma.model.gpu import Gpu, MigInstance
 from hwnuma.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 # The variables that are read here.
 VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")

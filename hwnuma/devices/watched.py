@@ -17,8 +17,11 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _AnswerT = TypeVar("_AnswerT")
 _Outcome = tuple[Any, Exception | None]  # the answer, or why there is none

@@ -8,11 +8,15 @@ set to false: the places say where threads belong once somebody asks for pinning
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
 
 from hwnuma.errors import OptionError
-from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.characters import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hwnuma.model.bitmap import CpuSet
 
 # Who sets one of these has chosen places already (libgomp's and LLVM's manuals).
 _PLACES = ("OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.characters import excerpt
 from hwnuma.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hwnuma.model.bitmap import CpuSet
 
 
 class OuterBinder(Value):

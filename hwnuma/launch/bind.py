@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
 from hwnuma.errors import HwnumaError, inform, warn
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job
 from hwnuma.launch.place import nodes_of, place
-from hwnuma.model.bitmap import CpuSet
-from hwnuma.model.gpu import Gpu
-from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
+from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import replace
 from hwnuma.processes.binding import Applied, apply, check_cpus
@@ -19,7 +14,10 @@ from hwnuma.processes.procfs import check_process_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from hwnuma.model.forms import NumaOptionsLike
+    from hwnuma.model.gpu import Gpu
 
 
 def bind(
@@ -55,67 +53,6 @@ def bind(
     return bind_job(job, local_rank)
 
 
-@contextmanager
-def bound(
-    to: Binding | CpuSet | NumaOptionsLike = AffinityMode.NODE,
-    *,
-    local_rank: int | None = None,
-    ranks: int | None = None,
-    gpus: str | Sequence[Gpu] = "auto",
-) -> Iterator[Binding]:
-    """Bind this process for the length of a with block, and then put every thread back where it was.
-
-    ::
-
-        with hwnuma.bound("node"):
-            engine = make_engine()      # its threads and its memory are near the GPU
-
-    At the end each thread that was moved gets its own former affinity, a thread that was started in the block gets that
-    of the thread that entered it, and one that somebody has pinned meanwhile stays. The memory policy goes back too.
-
-    Args:
-        to: a Binding of a plan, CPUs, or options as `bind` takes them.
-        local_rank: as for `bind`.
-        ranks: as for `bind`.
-        gpus: as for `bind`.
-
-    Yields:
-        What the process is bound to.
-
-    Raises:
-        HwnumaError: it cannot be placed or bound; the process is as it was.
-    """
-    from hwnuma.processes.blocks import BLOCKS  # only now: bind and exec have no end to wait for
-
-    if isinstance(to, CpuSet):
-        to = Binding(local_rank or 0, cpuset=to)
-    if isinstance(to, Binding):
-        job, given = Job(NumaOptions(AffinityMode.NODE, memory=to.memory)), _with_nodes(to)
-    else:
-        job, given = Job.here(to, gpus=gpus, ranks=ranks), None
-    options, block, binding = job.options, None, None
-    try:
-        try:
-            with _topology(given) as topology:
-                block = Applied(place(topology, job, local_rank) if given is None else given)
-                BLOCKS.enter(topology, block, all_threads=options.all_threads, migrate=options.migrate)
-            binding = _logged(block).binding
-        except HwnumaError as error:
-            binding = _unbound(job, local_rank, error)
-        yield binding
-    finally:
-        interrupt = None
-        while block is not None:  # in this frame: a call of to_the_end could be interrupted ahead of its first line
-            try:
-                with Topology.for_binding() as topology:
-                    BLOCKS.leave(topology, block)
-                block = None
-            except KeyboardInterrupt as error:
-                interrupt = error
-        if interrupt is not None:
-            raise interrupt
-
-
 def bind_job(
     job: Job,
     local_rank: int | None = None,
@@ -134,10 +71,10 @@ def bind_job(
     try:
         return _place_and_apply(job, local_rank, given, will_exec=will_exec).binding
     except HwnumaError as error:
-        return _unbound(job, local_rank, error)
+        return unbound(job, local_rank, error)
 
 
-def _unbound(job: Job, local_rank: int | None, error: HwnumaError) -> Binding:
+def unbound(job: Job, local_rank: int | None, error: HwnumaError) -> Binding:
     """Go on without binding where the job says so; else it is an error."""
     if not job.options.should_fall_back_if_binding_fails:
         raise error
@@ -164,17 +101,17 @@ def bind_process(pid: int, binding: Binding, *, all_threads: bool = False, migra
             has the memory policy bind. All is as it was.
     """
     check_process_id(pid)
-    with _topology(binding) as topology:
+    with topology_for(binding) as topology:
         applied = apply(topology, binding, pid=pid, all_threads=all_threads, migrate=migrate)
-    return _logged(applied).binding
+    return logged(applied).binding
 
 
 def _place_and_apply(
     job: Job, local_rank: int | None, given: Binding | Callable[[Topology], Binding] | None, *, will_exec: bool
 ) -> Applied:
     options = job.options
-    known = _with_nodes(given) if isinstance(given, Binding) else None
-    with _topology(known) as topology:
+    known = with_nodes(given) if isinstance(given, Binding) else None
+    with topology_for(known) as topology:
         applied = apply(
             topology,
             known or (given(topology) if callable(given) else place(topology, job, local_rank)),
@@ -182,24 +119,25 @@ def _place_and_apply(
             migrate=options.migrate and not will_exec,
             will_exec=will_exec,
         )
-    return _logged(applied)
+    return logged(applied)
 
 
-def _with_nodes(given: Binding) -> Binding:
+def with_nodes(given: Binding) -> Binding:
     """What a launcher gave, with the nodes of its CPUs where a memory policy needs them."""
     if given.memory is MemoryPolicy.NONE or given.nodeset:
         return given
     return replace(given, nodeset=nodes_of(given.cpuset))
 
 
-def _topology(given: Binding | None) -> Topology:
+def topology_for(given: Binding | None) -> Topology:
     """What to plan and bind through; no more than binding takes where CPUs are given."""
     if given is None:
         return Topology.from_this_system()
     return Topology.for_binding(given.nodeset, check_cpus(given.cpuset))
 
 
-def _logged(applied: Applied) -> Applied:
+def logged(applied: Applied) -> Applied:
+    """Log what somebody should know of a binding, and where it is as a detail."""
     for warning in applied.warnings:
         warn(warning)
     inform(applied.binding.sentence)

@@ -1,12 +1,28 @@
-"""Bound: a function that binds its process before it does anything, for whoever starts workers as functions."""
+"""Bound for the length of a with block (`bound`), or before a function that a worker is started as (`Bound`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from hwnuma.errors import HwnumaError
+from hwnuma.hwloc.topology import Topology
+from hwnuma.launch.bind import logged, topology_for, unbound, with_nodes
+from hwnuma.launch.job import Job
+from hwnuma.launch.place import place
+from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding
+from hwnuma.processes.binding import Applied
+from hwnuma.processes.blocks import BLOCKS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from hwnuma.model.forms import NumaOptionsLike
+    from hwnuma.model.gpu import Gpu
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -68,3 +84,62 @@ class Bound(Generic[_Parameters, _Result]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._look_like_the_function()
+
+
+@contextmanager
+def bound(
+    to: Binding | CpuSet | NumaOptionsLike = AffinityMode.NODE,
+    *,
+    local_rank: int | None = None,
+    ranks: int | None = None,
+    gpus: str | Sequence[Gpu] = "auto",
+) -> Iterator[Binding]:
+    """Bind this process for the length of a with block, and then put every thread back where it was.
+
+    ::
+
+        with hwnuma.bound("node"):
+            engine = make_engine()      # its threads and its memory are near the GPU
+
+    At the end each thread that was moved gets its own former affinity, a thread that was started in the block gets that
+    of the thread that entered it, and one that somebody has pinned meanwhile stays. The memory policy goes back too.
+
+    Args:
+        to: a Binding of a plan, CPUs, or options as `bind` takes them.
+        local_rank: as for `bind`.
+        ranks: as for `bind`.
+        gpus: as for `bind`.
+
+    Yields:
+        What the process is bound to.
+
+    Raises:
+        HwnumaError: it cannot be placed or bound; the process is as it was.
+    """
+    if isinstance(to, CpuSet):
+        to = Binding(local_rank or 0, cpuset=to)
+    if isinstance(to, Binding):
+        job, given = Job(NumaOptions(AffinityMode.NODE, memory=to.memory)), with_nodes(to)
+    else:
+        job, given = Job.here(to, gpus=gpus, ranks=ranks), None
+    options, block, binding = job.options, None, None
+    try:
+        try:
+            with topology_for(given) as topology:
+                block = Applied(place(topology, job, local_rank) if given is None else given)
+                BLOCKS.enter(topology, block, all_threads=options.all_threads, migrate=options.migrate)
+            binding = logged(block).binding
+        except HwnumaError as error:
+            binding = unbound(job, local_rank, error)
+        yield binding
+    finally:
+        interrupt = None
+        while block is not None:  # in this frame: a call of to_the_end could be interrupted ahead of its first line
+            try:
+                with Topology.for_binding() as topology:
+                    BLOCKS.leave(topology, block)
+                block = None
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt

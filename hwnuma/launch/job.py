@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 
-from hwnuma.devices.discovery import FoundGpus, find_gpus
-from hwnuma.devices.nccl import read_nccl_topology
+from hwnuma.devices.source import GpuSource
 from hwnuma.environment.local_rank import LocalRank, local_world_size
 from hwnuma.errors import LocalRankError, OptionError
 from hwnuma.model.characters import shown
-from hwnuma.model.gpu import Gpu, GpuSource
-from hwnuma.model.machine import Machine
+from hwnuma.model.gpu import FoundGpus, Gpu
 from hwnuma.model.option_table import Count, Option, said
 from hwnuma.model.options import GPUS, RANKS, AffinityMode, DivideAmong, NumaOptions, RankOrder
-from hwnuma.model.plan import Binding, Plan
 from hwnuma.model.value import Value, field, replace
 from hwnuma.policy.planning import make_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from hwnuma.model.forms import NumaOptionsLike
+    from hwnuma.model.machine import Machine
+    from hwnuma.model.plan import Binding, Plan
 
 
 def plan(
@@ -50,6 +50,8 @@ def plan(
         OptionError: the options or the number of ranks make no sense.
         GpuError: the source of GPUs does not work.
     """
+    from collections.abc import Sequence  # only here: a process that binds itself does without
+
     listed = gpus if isinstance(gpus, Sequence) else gpus.gpus()
     return make_plan(machine, listed, NumaOptions.of(options), ranks=ranks, all_gpus=all_gpus, nccl_nodes=nccl_nodes)
 
@@ -166,14 +168,22 @@ class Job(Value):
         Raises:
             GpuError: there are none, or none can be found out.
         """
+        if self.gpus == "none":
+            return FoundGpus((), (), "none")
         if isinstance(self.gpus, str):
+            from hwnuma.devices.discovery import find_gpus  # only where devices are asked for
+
             return find_gpus(self.gpus, machine, self.environment, gpu_nodes=self.gpu_nodes)
         given = tuple(self.gpus)
         return FoundGpus(given, given, "given")
 
     def nccl_nodes(self) -> dict[str, int]:
         """NUMA node by PCI address, from the NCCL topology file if there is one."""
-        return read_nccl_topology(self.nccl_topology) if self.nccl_topology else {}
+        if not self.nccl_topology:
+            return {}
+        from hwnuma.devices.nccl import read_nccl_topology  # only where a file is named
+
+        return read_nccl_topology(self.nccl_topology)
 
 
 def plan_job(machine: Machine, job: Job, found: FoundGpus | None = None) -> Plan:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
 from hwnuma.environment.local_rank import LocalRank, local_rank_of, local_world_size
 from hwnuma.errors import OptionError, warn
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job, plan_job, plan_rank
 from hwnuma.model.bitmap import CpuSet, NodeSet
-from hwnuma.model.gpu import Gpu
-from hwnuma.model.machine import Machine
 from hwnuma.model.options import AffinityMode, NumaOptions
-from hwnuma.model.plan import Binding, Plan
 from hwnuma.model.value import replace
 from hwnuma.processes.binding import current_affinity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from hwnuma.model.forms import NumaOptionsLike
+    from hwnuma.model.gpu import Gpu
+    from hwnuma.model.machine import Machine
+    from hwnuma.model.plan import Binding, Plan
 
 
 def place(topology: Topology, job: Job, local_rank: int | None, inherited: CpuSet | None = None) -> Binding:

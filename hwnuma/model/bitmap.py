@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from typing import ClassVar, TypeVar
 
 from hwnuma.errors import OptionError
 from hwnuma.model.characters import shown
 
-_BitmapT = TypeVar("_BitmapT", bound="Bitmap")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import ClassVar, TypeVar
 
-# "3", "0-3", and the kernel's stride form "0-31:2/8": of each 8, the first 2 (Linux, bitmap_parselist).
-_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9})/(\d{1,9}))?)?", re.ASCII)
+    _BitmapT = TypeVar("_BitmapT", bound="Bitmap")
 
 # Far above any kernel's NR_CPUS (8,192): a typing mistake must not cost gigabytes.
 _LARGEST_INDEX = 1 << 20
+_MOST_DIGITS = 9
 
 # Every other one of 8,192 CPUs takes 20 KB. A list may be another user's (a process's environment): what it can cost is
 # bounded by its length.
@@ -29,13 +29,28 @@ def _checked_length(text: str, form: str) -> str:
     return text
 
 
+def _numbers_of_range(text: str) -> tuple[int, int, int, int] | None:
+    """First, last and stride of a range; None if it is none.
+
+    A range is "3", "0-3", or in the kernel's stride form "0-31:2/8": of each 8, the first 2 (Linux, bitmap_parselist).
+    """
+    span, colon, stride = text.partition(":")
+    first, dash, last = span.partition("-")
+    used, slash, group = stride.partition("/")
+    if (colon and not (dash and slash)) or (dash and not last):
+        return None
+    texts = (first, last or first, used or "1", group or "1") if not colon else (first, last, used, group)
+    if not all(each.isascii() and each.isdigit() and len(each) <= _MOST_DIGITS for each in texts):
+        return None
+    first_number, last_number, used_number, group_number = map(int, texts)
+    return first_number, last_number, used_number, group_number
+
+
 def _mask_of_range(text: str, kind: str) -> int:
-    match = _RANGE.fullmatch(text)
-    if match is None:
+    numbers = _numbers_of_range(text)
+    if numbers is None:
         raise OptionError(f"{shown(text)} is no {kind} list: write indexes and ranges, such as 0-3,8")
-    first = int(match[1])
-    last = int(match[2] or first)
-    used, group = int(match[3] or 1), int(match[4] or 1)
+    first, last, used, group = numbers
     if last < first or last > _LARGEST_INDEX or group == 0 or used > group:
         raise OptionError(f"the range {text!r} in a {kind} list is reversed, too large or has a wrong stride")
     length = last - first + 1

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import Protocol
-
 from hwnuma.errors import OptionError
-from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.characters import shown
 from hwnuma.model.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hwnuma.model.bitmap import CpuSet, NodeSet
     from hwnuma.model.contract import GpuDict
 
 
@@ -66,24 +63,26 @@ class Gpu(Value):
         return f"GPU {self.index}" + (f" ({self.pci_address})" if self.pci_address else "")
 
 
-class GpuSource(Protocol):
-    """Something that can tell which GPUs there are: NVML, a topology, a test."""
+class FoundGpus(Value):
+    """The GPUs of a machine.
 
-    @property
-    def name(self) -> str:
-        """What the source is called in messages and in a plan."""
-        ...
+    Attributes:
+        visible: those that the job sees, in the order that its ranks drive them.
+        all: all of the machine, in index order.
+        source: who told: "nvml", "topology", "addresses" or "none".
+        warnings: what is doubtful about the order or the visible ones.
+    """
 
-    def gpus(self) -> tuple[Gpu, ...]:
-        """All GPUs, in index order.
-
-        Raises:
-            GpuError: the source does not work here; the message says why.
-        """
-        ...
+    visible: tuple[Gpu, ...]
+    all: tuple[Gpu, ...]
+    source: str
+    warnings: tuple[str, ...] = ()
 
 
-_PCI_ADDRESS = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
+_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
+
+# How many hexadecimal digits domain, bus and device may have.
+_PCI_DIGITS = (8, 2, 2)
 
 
 def normalize_pci_address(text: str) -> str:
@@ -94,13 +93,29 @@ def normalize_pci_address(text: str) -> str:
     Raises:
         OptionError: the text is no PCI address.
     """
-    match = _PCI_ADDRESS.fullmatch(text.strip())
-    if match is None:
+    numbers = _pci_numbers(text.strip())
+    if numbers is None:
         raise OptionError(f"{shown(text)} is no PCI address: write domain:bus:device.function, such as 0000:07:00.0")
-    domain, bus, device, function = (int(part or "0", 16) for part in match.groups())
+    domain, bus, device, function = numbers
     return f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}"
+
+
+def _pci_numbers(text: str) -> tuple[int, int, int, int] | None:
+    """Domain, bus, device and function of a PCI address in any of its forms; None if it is none."""
+    path, _, function = text.rpartition(".")
+    parts = path.split(":")
+    if len(parts) == len(_PCI_DIGITS) - 1:
+        parts = ["0", *parts]
+    if len(parts) != len(_PCI_DIGITS) or function not in {*"01234567"}:
+        return None
+    if not all(
+        0 < len(part) <= most and _HEXADECIMAL.issuperset(part) for part, most in zip(parts, _PCI_DIGITS, strict=True)
+    ):
+        return None
+    domain, bus, device = (int(part, 16) for part in parts)
+    return domain, bus, device, int(function)
 
 
 def pci_address_key(address: str) -> tuple[int, ...]:
     """Sort key of a normalised PCI address: by number, since domains have four to eight digits."""
-    return tuple(int(part, 16) for part in re.split("[:.]", address))
+    return tuple(int(part, 16) for part in address.replace(".", ":").split(":"))

@@ -6,11 +6,14 @@ copied from is gone. All indexes are OS indexes (the kernel's), all sizes are by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.value import Value, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Package(Value):

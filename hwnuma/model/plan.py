@@ -6,9 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from hwnuma.errors import BindingError, HwnumaError
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
-from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
 from hwnuma.model.value import Value
 
@@ -19,7 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import overload
 
+    from hwnuma.errors import BindingError, HwnumaError
     from hwnuma.model.contract import BindingDict, ErrorDict, PlanDict
+    from hwnuma.model.gpu import Gpu
 
 # Of the JSON contracts of plans and verifications: keys may be added to one, and those that are there stay.
 SCHEMA = 1
