@@ -53,8 +53,8 @@ def usable_cpus(machine: Machine, options: NumaOptions) -> CpuSet:
         usable -= machine.isolated_cpuset
     if options.reserve_first_cores:
         for cache in machine.last_level_caches:
-            first = next(iter(machine.cores_within(cache.cpuset)))
-            usable -= first.cpuset
+            first = next(machine.cores_within(cache.cpuset), None)
+            usable -= first.cpuset if first is not None else CpuSet()
     if options.performance_cores_only and machine.cpu_kinds:
         usable &= machine.cpu_kinds[-1]
     if options.threads_per_core is not None:
