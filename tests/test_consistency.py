@@ -109,6 +109,13 @@ def test_an_odd_machine_is_planned(changes: dict[str, Any]) -> None:
             assert len(make_plan(odd, (), options, ranks=2)) == 2
 
 
+def test_of_nested_caches_the_largest_over_a_cpu_is_its_last_level() -> None:
+    """An L2 that is listed within an L3 makes no core complex of its own."""
+    nested = machine(last_level_caches=(*caches("0-3", "4-7"), Cache(2, CpuSet("0-1")), Cache(2, CpuSet("2-3"))))
+    made = make_plan(nested, (Gpu(0, numa_node=0), Gpu(1, numa_node=0)), NumaOptions("core-complex"))
+    assert [str(binding.cpuset) for binding in made] == ["0-3", "0-3"]
+
+
 def test_an_address_that_two_devices_have_is_refused_where_it_matters() -> None:
     """Of a disk and a network card with one address, as in a file of hwloc's own tests, no plan needs to know."""
     gpu, disk, card = (device(f"0000:0{bus}:00.0", near) for bus, near in ((3, "0-3"), (4, "0-3"), (4, "4-7")))
