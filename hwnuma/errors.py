@@ -6,7 +6,7 @@
     ├── OptionError (ValueError)                    an argument, option or environment value makes no sense
     ├── HwlocError (OSError)                        a libhwloc call failed; ``errno`` says how
     ├── HwlocVersionError (ImportError)             the libhwloc that runs does not fit the one built against
-    ├── TopologyFileError (ValueError)              a saved topology cannot be read
+    ├── TopologyFileError (ValueError)              a topology cannot be read, or cannot be
     ├── ClosedTopologyError (ValueError)            a topology was used after ``close()``
     ├── NotThisSystemError (RuntimeError)           binding through a topology of another machine
     ├── GpuError (RuntimeError)                     no way to find out which GPUs there are
@@ -48,7 +48,7 @@ class HwlocVersionError(HwnumaError, ImportError):
 
 
 class TopologyFileError(HwnumaError, ValueError):
-    """A saved or synthetic topology cannot be read, or describes no machine."""
+    """A saved or synthetic topology cannot be read, or a machine is described that cannot be."""
 
 
 class ClosedTopologyError(HwnumaError, ValueError):

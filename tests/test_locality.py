@@ -97,6 +97,29 @@ def test_a_dealt_node_without_allowed_cpus_gives_way_and_the_others_keep_theirs(
     assert [node for node, _ in told(locate(machine.narrowed(CpuSet("16-23")), gpus))] == [0, 1, 2, 0]
 
 
+def test_gpus_whose_dealt_nodes_have_nothing_to_use_go_round_those_that_have() -> None:
+    """Of four nodes the last two have nothing to use: the GPUs that fell to them take turns on the first two."""
+    machine, gpus = with_devices(
+        synthetic("pack:2 numa:4 core:2 pu:1"), *[device(number, "0-7") for number in range(1, 9)]
+    )
+    cut = machine.narrowed(CpuSet("0-3,8-15"))
+    assert [node for node, _ in told(locate(cut, gpus))] == [0, 1, 0, 1, 0, 1, 0, 1]
+    odd = machine.narrowed(CpuSet("0-1,4-5,8-15"))
+    assert [node for node, _ in told(locate(odd, gpus))] == [0, 0, 2, 2, 0, 0, 2, 2]
+
+
+def test_a_stated_node_without_cpus_is_an_error_that_says_so() -> None:
+    """GPU memory is a node that somebody may name by mistake, and no rank can run there."""
+    machine = synthetic("numa:2 core:2 pu:1")
+    memory = NumaNode(8, CpuSet(), CpuSet("2-3"), subtype="GPUMemory")
+    machine = replace(machine, numa_nodes=(*machine.numa_nodes, memory))
+    (found,) = locate(machine, [Gpu(0, numa_node=8)])
+    assert found.nodes == ()
+    assert isinstance(found.error, UnknownLocalityError)
+    assert "stated to be on NUMA node 8, which has no CPUs in" in str(found.error)
+    assert "nodes with CPUs are 0, 1" in str(found.error)
+
+
 def test_below_the_whole_machine_nothing_is_known() -> None:
     """The kernel's -1: an error that names the remedies, and node 0 only if it is asked for."""
     machine, gpus = with_devices(synthetic(FOUR_NODES), device(1, "0-15", is_near_root=True), device(2, "0-15"))

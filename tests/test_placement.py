@@ -6,12 +6,13 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import combinations
 
 import pytest
 
 import hwnuma
 from hwnuma import CpuSet, Machine, NoAllowedCpusError, NumaOptions, TopologyGpus
-from hwnuma.model.plan import Binding
+from hwnuma.model.plan import Binding, Plan
 
 
 @pytest.fixture
@@ -56,6 +57,48 @@ def test_unused_cpus_and_overlaps_are_known(machine_of: Callable[[str], Machine]
     shared = hwnuma.plan(machine, TopologyGpus(machine), "node")
     assert not shared.is_disjoint
     assert [(one, other) for one, other, _ in shared.overlaps()] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+
+
+def _plan_of(*cpusets: str) -> Plan:
+    bindings = tuple(Binding(rank, cpuset=CpuSet(cpus)) for rank, cpus in enumerate(cpusets))
+    return Plan(NumaOptions("node"), "by hand", CpuSet("0-9"), bindings)
+
+
+@pytest.mark.parametrize(
+    "cpusets",
+    [
+        (),
+        ("0-3", "4-7"),
+        ("", "0-3", "", "0-3"),
+        ("0-3", "2-5", "4-7", "0-7", "8"),
+        ("0-3", "0-3", "0-1", "4", "0-3", "0-1,4"),
+        ("4-7", "0-3", "0-7", "0-3", "4-7", "0-7"),
+    ],
+)
+def test_overlaps_are_all_pairs_that_share_and_sharing_tells_them_in_groups(cpusets: tuple[str, ...]) -> None:
+    """Pair by pair as they would be found by comparing every two ranks; and the same, each set of CPUs once."""
+    plan = _plan_of(*cpusets)
+    pairs = [
+        (one.local_rank, other.local_rank, one.cpuset & other.cpuset)
+        for one, other in combinations(plan, 2)
+        if one.cpuset & other.cpuset
+    ]
+    assert list(plan.overlaps()) == pairs
+    assert plan.is_disjoint == (not pairs)
+    groups: dict[CpuSet, set[int]] = {}
+    for one, other, cpus in pairs:
+        groups.setdefault(cpus, set()).update((one, other))
+    assert plan.sharing() == [(tuple(sorted(ranks)), cpus) for cpus, ranks in groups.items()]
+
+
+def test_many_ranks_that_share_are_written_in_groups() -> None:
+    """A thousand ranks on one node are half a million pairs, which nobody reads: one row names them all."""
+    few, many = _plan_of(*["0-3"] * 3), _plan_of(*["0-3"] * 1000, "4", "4")
+    assert [row["ranks"] for row in few.as_dict()["overlaps"]] == [[0, 1], [0, 2], [1, 2]]
+    assert many.as_dict()["overlaps"] == [
+        {"ranks": list(range(1000)), "cpuset": "0-3"},
+        {"ranks": [1000, 1001], "cpuset": "4"},
+    ]
 
 
 def test_a_wrapped_command_runs_bound() -> None:

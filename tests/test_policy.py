@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import timeit
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,15 +15,17 @@ from typing import Any
 import pytest
 
 from hwnuma.devices.pci import TopologyGpus
-from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, OptionError
+from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError, OptionError, PlanError
 from hwnuma.hwloc.topology import Topology
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package
+from hwnuma.model.numbers import MOST_RANKS
 from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.plan import Plan
-from hwnuma.policy.modes import cache_groups
-from hwnuma.policy.planning import make_plan
+from hwnuma.policy.locality import Locality, locate
+from hwnuma.policy.modes import SHARES, cache_groups
+from hwnuma.policy.planning import draft_plan, make_plan
 from hwnuma.policy.ranks import ranks_to_gpus
 
 TOPOLOGIES = Path(__file__).parent.parent / "fixtures" / "topologies"
@@ -381,6 +385,16 @@ def test_idle_nodes_go_to_the_nearest_gpus_of_their_package() -> None:
         assert len(packages) == 1
 
 
+def test_an_idle_node_of_another_package_stays_idle() -> None:
+    """GPUs on node 0 alone: node 1 of the same package is theirs too, nodes 2 and 3 are across the link."""
+    machine = synthetic("pack:2 numa:2 core:2 pu:1")
+    made = plan(machine, on_nodes(0, 0), "exclusive", use_idle_nodes=True)
+    assert cpus(made) == ["0,2", "1,3"]
+    assert made.unused_cpuset == CpuSet("4-7")
+    flat = replace(machine, distances=Distances())  # where no distance tells the packages apart
+    assert cpus(plan(flat, on_nodes(3), "node", use_idle_nodes=True)) == ["4-7"]
+
+
 def test_an_idle_node_helps_where_the_own_is_too_small() -> None:
     """Two cores for three GPUs, and four more on the idle node beside: placed there instead of refused."""
     machine = Machine(
@@ -408,6 +422,99 @@ def test_performance_cores_only() -> None:
     made = plan(machine, on_nodes(0), "node", performance_cores_only=True)
     assert cpus(made) == ["0-5"]
     assert [warning for warning in made.warnings if "kinds of cores" in warning]
+
+
+# ---- what a plan promises, and what it costs ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([0b0011, 0b0110], "ranks 0 and 1 would both get CPU 1"),
+        ([0b0001, 0b1000_0010], "rank 1 would get CPUs 7, which are not to be given out"),
+        ([0b0001, 0], "rank 1 has neither CPUs nor an error"),
+    ],
+)
+def test_a_plan_that_breaks_its_promise_is_an_error(
+    parts: list[int], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever went wrong on the way: no plan comes out, nor one rank's binding."""
+    machine = synthetic("numa:1 core:6 pu:1")
+    monkeypatch.setitem(SHARES, AffinityMode.EXCLUSIVE, lambda *_: parts)
+    for answer in (make_plan, draft_plan):
+        with pytest.raises(PlanError, match=f"breaks its promise: {message}; this is an error in hwnuma"):
+            answer(machine, on_nodes(0, 0), NumaOptions("exclusive"))
+
+
+def test_one_ranks_binding_is_that_of_the_plan() -> None:
+    """A worker asks the draft for its own binding alone, and gets what the launcher's plan has, errors included."""
+    machine = fixture("slurm_cut_a100_pcie8")
+    for mode in ALL_MODES:
+        draft = draft_plan(machine, TopologyGpus(machine).gpus(), NumaOptions(AffinityMode(mode)))
+        whole = draft.plan()
+        assert len(draft) == len(whole) == 8
+        assert draft.warnings() == whole.warnings
+        assert [draft.binding(rank) for rank in range(8)] == list(whole)
+
+
+def test_gpus_are_located_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the claims and for what other sources say of them alike."""
+    located: list[int] = []
+
+    def counting(*arguments: Any, **named: Any) -> list[Locality]:
+        located.append(len(arguments[1]))
+        return locate(*arguments, **named)
+
+    monkeypatch.setattr("hwnuma.policy.planning.locate", counting)
+    machine = fixture("dgx_a100_nps4")
+    plan(machine, TopologyGpus(machine).gpus(), "exclusive")
+    assert located == [8]
+
+
+def seconds(make: Callable[[], object]) -> float:
+    """How long something takes at best."""
+    return min(timeit.repeat(make, number=1, repeat=5))
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_planning_grows_as_the_machine_does(mode: str) -> None:
+    """With 16 times the CPUs and 8 times the GPUs a plan takes some 10 to 20 times as long; squared it would be 256."""
+    small, big = synthetic("pack:2 numa:4 l3:2 core:8 pu:2"), synthetic("pack:8 numa:8 l3:4 core:8 pu:2")
+    few, many = on_nodes(*range(8)), on_nodes(*range(64))
+    assert seconds(lambda: plan(replace(big), many, mode)) < 100 * seconds(lambda: plan(replace(small), few, mode))
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_planning_grows_as_the_ranks_do(mode: str) -> None:
+    """64 and 1,024 ranks without GPUs, and all that is shown of them: 16 times as many are not 256 times the work."""
+    machine = synthetic("pack:2 numa:4 l3:2 core:128 pu:4")
+
+    def shown(ranks: int) -> object:
+        made = plan(machine, (), mode, ranks=ranks)
+        return made.as_dict(), str(made), made.unused_cpuset
+
+    assert seconds(lambda: shown(1024)) < 100 * seconds(lambda: shown(64))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "options"),
+    [
+        (0, {"ranks": 999_999_999}),
+        (0, {"ranks": MOST_RANKS + 1}),
+        (8, {"ranks": 1, "ranks_per_gpu": 999_999_999}),
+        (8, {"ranks_per_gpu": 10_000}),
+    ],
+)
+def test_a_number_of_ranks_that_no_machine_runs_is_refused(gpus: int, options: dict[str, Any]) -> None:
+    """Before any memory is taken for them; the message names the bound."""
+    with pytest.raises(OptionError, match=rf"ranks cannot be planned on one machine: {MOST_RANKS} is the most; set"):
+        plan(synthetic("numa:1 core:8 pu:1"), on_nodes(*[0] * gpus), "node", **options)
+
+
+def test_as_many_ranks_as_the_bound_are_planned() -> None:
+    """MPI jobs run several ranks a CPU: no number below the bound is too many for the modes that share."""
+    made = plan(synthetic("numa:2 core:4 pu:1"), (), "node", ranks=MOST_RANKS)
+    assert [str(made[rank].cpuset) for rank in (0, MOST_RANKS // 2, MOST_RANKS - 1)] == ["0-3", "4-7", "4-7"]
 
 
 # ---- as the command line shows it ----------------------------------------------------------------------------

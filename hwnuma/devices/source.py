@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hwnuma.model.gpu import Gpu
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.gpu import Gpu
 
 
 class GpuSource(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from hwnuma.devices.source import GpuSource
 from hwnuma.environment.local_rank import LocalRank, local_world_size
 from hwnuma.errors import LocalRankError, OptionError
 from hwnuma.model.characters import shown
@@ -12,15 +11,17 @@ from hwnuma.model.gpu import FoundGpus, Gpu
 from hwnuma.model.option_table import Count, Option, said
 from hwnuma.model.options import GPUS, RANKS, AffinityMode, DivideAmong, NumaOptions, RankOrder
 from hwnuma.model.value import Value, field, replace
-from hwnuma.policy.planning import make_plan
+from hwnuma.policy.planning import draft_plan, make_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hwnuma.devices.source import GpuSource
     from hwnuma.model.forms import NumaOptionsLike
     from hwnuma.model.machine import Machine
     from hwnuma.model.plan import Binding, Plan
+    from hwnuma.policy.draft import Draft
 
 
 def plan(
@@ -195,11 +196,15 @@ def plan_job(machine: Machine, job: Job, found: FoundGpus | None = None) -> Plan
         found: the job's GPUs, if they were looked for already.
     """
     found = found or job.find_gpus(machine)
+    made = _draft(machine, job, found).plan()
+    return replace(made, warnings=(*found.warnings, *made.warnings))
+
+
+def _draft(machine: Machine, job: Job, found: FoundGpus) -> Draft:
     ranks = job.ranks if job.ranks is not None or found.visible else local_world_size(job.environment)
     if ranks is None and not found.visible:
         raise OptionError(f"without GPUs, the number of ranks has to be known: {_how_to_say_ranks(machine)}")
-    made = make_plan(machine, found.visible, job.options, ranks=ranks, all_gpus=found.all, nccl_nodes=job.nccl_nodes())
-    return replace(made, warnings=(*found.warnings, *made.warnings))
+    return draft_plan(machine, found.visible, job.options, ranks=ranks, all_gpus=found.all, nccl_nodes=job.nccl_nodes())
 
 
 def _how_to_say_ranks(machine: Machine) -> str:
@@ -234,10 +239,10 @@ def plan_rank(
         raise LocalRankError(
             f"without GPUs, the number of ranks on this machine has to be known: {_how_to_say_ranks(machine)}"
         )
-    planned = plan_job(machine, replace(job, ranks=size), found)
-    if rank.rank >= len(planned):
-        raise LocalRankError(_no_such_rank(rank.rank, len(planned), len(found.visible)))
-    return planned[rank.rank], (*rank.warnings, *planned.warnings)
+    draft = _draft(machine, replace(job, ranks=size), found)
+    if rank.rank >= len(draft):
+        raise LocalRankError(_no_such_rank(rank.rank, len(draft), len(found.visible)))
+    return draft.binding(rank.rank), (*rank.warnings, *found.warnings, *draft.warnings())
 
 
 def _no_such_rank(rank: int, ranks: int, gpus: int) -> str:
@@ -265,14 +270,14 @@ def _plan_alone(
     options = job.options
     if options.divide_among is DivideAmong.AUTO:
         options = replace(options, divide_among=DivideAmong.ALL)
-    planned = plan_job(machine, replace(job, options=options, ranks=options.ranks_per_gpu), found)
-    warnings = planned.warnings
+    draft = _draft(machine, replace(job, options=options, ranks=options.ranks_per_gpu), found)
+    warnings = (*found.warnings, *draft.warnings())
     if options.affinity_mode is AffinityMode.EXCLUSIVE and len(found.all) == len(found.visible) and (size or 2) > 1:
         warnings += (
             "this process can see no GPU but its own, so it cannot know which others share its node: exclusive shares "
             "may overlap; plan in the launcher, or give every rank the whole list of GPUs",
         )
-    return planned[_place_on_gpu(options, rank, size)], warnings
+    return draft.binding(_place_on_gpu(options, rank, size)), warnings
 
 
 def _place_on_gpu(options: NumaOptions, rank: int, size: int | None) -> int:

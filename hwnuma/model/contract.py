@@ -42,7 +42,7 @@ class BindingDict(_RankDict, total=False):
 
 
 class OverlapDict(TypedDict):
-    """Two ranks that share CPUs, and which."""
+    """Two ranks that share CPUs, and which; of a plan with more than 10,000 such pairs, all ranks that share them."""
 
     ranks: list[int]
     cpuset: str

@@ -6,14 +6,16 @@ copied from is gone. All indexes are OS indexes (the kernel's), all sizes are by
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 
-from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.bitmap import CpuSet, NodeSet, union
+from hwnuma.model.consistency import ambiguous_device, check_machine
 from hwnuma.model.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class Package(Value):
@@ -90,9 +92,12 @@ class Distances(Value):
 
     def between(self, node: int, other: int) -> int | None:
         """The distance from a node to another, both by OS index; None if the machine does not tell."""
-        if node not in self.nodes or other not in self.nodes:
-            return None
-        return self.values[self.nodes.index(node)][self.nodes.index(other)]
+        row, column = self._places.get(node), self._places.get(other)
+        return None if row is None or column is None else self.values[row][column]
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {node: place for place, node in enumerate(self.nodes)}
 
 
 class Machine(Value):
@@ -129,22 +134,54 @@ class Machine(Value):
     isolated_cpuset: CpuSet = CpuSet()
     hwloc_version: str = ""
 
-    @cached_property
+    def checked(self) -> Machine:
+        """The machine itself, if it makes sense. It is looked at once; `narrowed` ones are not looked at again.
+
+        Raises:
+            TopologyFileError: its objects contradict each other: two cores that share a CPU, and the like.
+        """
+        _ = self._directory
+        return self
+
+    @property
     def cpu_nodes(self) -> tuple[NumaNode, ...]:
         """The NUMA nodes that have CPUs: those that planning is done on."""
-        return tuple(node for node in self.numa_nodes if node.cpuset)
+        return self._directory.cpu_nodes
+
+    @property
+    def memory_nodes(self) -> tuple[NumaNode, ...]:
+        """The NUMA nodes of memory alone."""
+        return self._directory.memory_nodes
 
     def numa_node(self, os_index: int) -> NumaNode | None:
         """The NUMA node with this OS index, or None."""
-        return next((node for node in self.numa_nodes if node.os_index == os_index), None)
+        return self._directory.nodes.get(os_index)
 
     def pci_device(self, address: str) -> PciDevice | None:
-        """The PCI device with this (normalised) address, or None."""
-        return self._pci_devices_by_address.get(address)
+        """The PCI device with this (normalised) address, or None.
 
-    @cached_property
-    def _pci_devices_by_address(self) -> dict[str, PciDevice]:
-        return {device.address: device for device in self.pci_devices}
+        Raises:
+            TopologyFileError: several devices have it, and they are near different CPUs.
+        """
+        return self._directory.pci_devices.get(address) or ambiguous_device(self, address)
+
+    def nodes_of(self, cpuset: CpuSet) -> tuple[NumaNode, ...]:
+        """The NUMA nodes that any of these CPUs belongs to, in order."""
+        directory = self._directory
+        return tuple([directory.cpu_nodes[place] for place in _owners(directory.node_of_cpu, cpuset)])
+
+    def package_cpus(self, node: NumaNode) -> CpuSet:
+        """The CPUs of every package that a node touches, and of the node; all, if the machine tells no packages."""
+        around = self._directory.package_cpus_by_node
+        if node.os_index not in around:
+            touched = [package.cpuset for package in self.packages if not package.cpuset.isdisjoint(node.cpuset)]
+            around[node.os_index] = union((*touched, node.cpuset)) if self.packages else self.cpuset
+        return around[node.os_index]
+
+    def caches_of(self, cpuset: CpuSet) -> list[Cache]:
+        """The last-level caches over any of these CPUs."""
+        directory = self._directory
+        return [directory.caches[place] for place in _owners(directory.cache_of_cpu, cpuset)]
 
     def cores_within(self, cpuset: CpuSet) -> Iterator[Core]:
         """The cores of which at least one thread is in the set, each cut down to those threads.
@@ -152,11 +189,91 @@ class Machine(Value):
         In order of the core's lowest CPU, disallowed ones counted: torch's order
         (torch/numa/binding.py sorts by the lowest entry of ``thread_siblings_list``).
         """
-        for core in self.cores:
-            threads = core.cpuset & cpuset
-            if threads:
-                yield Core(core.os_index, threads)
+        for place in _owners(self._directory.core_of_cpu, cpuset):
+            core = self.cores[place]
+            yield Core(core.os_index, core.cpuset & cpuset)
+
+    def core_masks_within(self, cpuset: CpuSet) -> list[int]:
+        """The threads of each core of `cores_within`, as a bit mask."""
+        cores, mask = self.cores, cpuset.mask
+        return [cores[place].cpuset.mask & mask for place in _owners(self._directory.core_of_cpu, cpuset)]
+
+    def count_cores(self, cpuset: CpuSet) -> int:
+        """How many cores have at least one thread in the set."""
+        return len(_owners(self._directory.core_of_cpu, cpuset))
 
     def narrowed(self, cpuset: CpuSet) -> Machine:
         """The same machine with fewer allowed CPUs: never more than before."""
-        return replace(self, allowed_cpuset=self.allowed_cpuset & cpuset)
+        if self.allowed_cpuset <= cpuset:
+            return self
+        narrowed = replace(self, allowed_cpuset=self.allowed_cpuset & cpuset)
+        narrowed.__dict__["_directory"] = self._directory  # which knows nothing of allowed CPUs
+        return narrowed
+
+    def __getstate__(self) -> dict[str, object]:
+        """The fields alone: what is worked out from them is worked out, and checked, where they arrive."""
+        return {name: self.__dict__[name] for name in self._fields}
+
+    @cached_property
+    def _directory(self) -> _Directory:
+        check_machine(self)
+        return _Directory(self)
+
+
+class _Directory:
+    """What is looked up in a machine again and again, whichever of its CPUs are allowed. Made as it is asked for."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.cpu_nodes = tuple([node for node in machine.numa_nodes if node.cpuset])
+        self.memory_nodes = tuple([node for node in machine.numa_nodes if not node.cpuset])
+        self.nodes = {node.os_index: node for node in machine.numa_nodes}
+        self.package_cpus_by_node: dict[int, CpuSet] = {}
+
+    @cached_property
+    def pci_devices(self) -> dict[str, PciDevice]:
+        """By address, those whose address is their own."""
+        times = Counter([device.address for device in self._machine.pci_devices])
+        return {device.address: device for device in self._machine.pci_devices if times[device.address] == 1}
+
+    @cached_property
+    def caches(self) -> tuple[Cache, ...]:
+        """From the smallest up: where they nest, the largest over a CPU is its owner."""
+        return tuple(sorted(self._machine.last_level_caches, key=lambda cache: len(cache.cpuset)))
+
+    @cached_property
+    def node_of_cpu(self) -> list[int]:
+        """For each CPU number the place of its node in `cpu_nodes`."""
+        return self._owner_of_cpu(self.cpu_nodes)
+
+    @cached_property
+    def core_of_cpu(self) -> list[int]:
+        """For each CPU number the place of its core in the machine's `cores`."""
+        return self._owner_of_cpu(self._machine.cores)
+
+    @cached_property
+    def cache_of_cpu(self) -> list[int]:
+        """For each CPU number the place of its last-level cache in `caches`."""
+        return self._owner_of_cpu(self.caches)
+
+    def _owner_of_cpu(self, owners: Iterable[Core | Cache | NumaNode]) -> list[int]:
+        owner_of_cpu = [_NOBODY] * (self._machine.cpuset.last + 1)
+        for place, owner in enumerate(owners):
+            mask = owner.cpuset.mask
+            while mask:  # highest bit first: a third of the time that iterating over the set takes
+                cpu = mask.bit_length() - 1
+                owner_of_cpu[cpu] = place
+                mask ^= 1 << cpu
+        return owner_of_cpu
+
+
+_NOBODY = -1
+
+
+def _owners(owner_of_cpu: Sequence[int], cpuset: CpuSet) -> list[int]:
+    """The places of the owners of these CPUs, in order."""
+    owners: set[int] = set()
+    for first, last in cpuset.ranges():
+        owners.update(owner_of_cpu[first : last + 1])
+    owners.discard(_NOBODY)
+    return sorted(owners)

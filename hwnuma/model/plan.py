@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
+from itertools import islice
+from operator import or_
 
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
 from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 # Of the JSON contracts of plans and verifications: keys may be added to one, and those that are there stay.
 SCHEMA = 1
+
+# In that contract: 142 ranks that all share. Every rank more would add as many pairs as there are ranks.
+_MOST_PAIRS = 10_000
 
 # What a command was bound to before it started, for whoever verifies it later.
 BOUND_CPUS, BOUND_NODES, BOUND_MEMORY = "HWNUMA_BOUND_CPUS", "HWNUMA_BOUND_NODES", "HWNUMA_BOUND_MEMORY"
@@ -159,13 +164,46 @@ class Plan(Value, Sequence[Binding]):
     @property
     def is_disjoint(self) -> bool:
         """Whether no CPU is given to two ranks."""
-        return sum(len(binding.cpuset) for binding in self.bindings) == len(self.allowed_cpuset - self.unused_cpuset)
+        masks = [binding.cpuset.mask for binding in self.bindings]
+        return sum(masks) == reduce(or_, masks, 0)  # equal only where no bit is in two masks
 
     def overlaps(self) -> Iterator[tuple[int, int, CpuSet]]:
-        """The pairs of ranks that share CPUs, as (rank, other rank, the CPUs)."""
-        for one, other in combinations(self.bindings, 2):
-            if not one.cpuset.isdisjoint(other.cpuset):
-                yield one.local_rank, other.local_rank, one.cpuset & other.cpuset
+        """The pairs of ranks that share CPUs, as (rank, other rank, the CPUs).
+
+        Many ranks on a node are very many pairs: `sharing` tells the same in groups.
+        """
+        ranks_of = {} if self.is_disjoint else self._ranks_by_mask()
+        shares = {
+            mask: sorted((rank, mask & other) for other, ranks in ranks_of.items() if mask & other for rank in ranks)
+            for mask in ranks_of
+        }
+        for binding in self.bindings:
+            for rank, shared in shares.get(binding.cpuset.mask, ()):
+                if rank > binding.local_rank:
+                    yield binding.local_rank, rank, CpuSet.from_mask(shared)
+
+    def sharing(self) -> list[tuple[tuple[int, ...], CpuSet]]:
+        """The sets of CPUs that several ranks share, each once with all these ranks, in the order of `overlaps`."""
+        groups: dict[int, set[int]] = {}
+        first_pair: dict[int, list[int]] = {}
+        ranks_of = {} if self.is_disjoint else self._ranks_by_mask()
+        for mask, ranks in ranks_of.items():
+            for other, others in ranks_of.items():
+                pair = ranks[:2] if mask == other else sorted((ranks[0], others[0]))
+                shared = mask & other
+                if shared and len(pair) > 1:
+                    groups.setdefault(shared, set()).update(ranks, others)
+                    first_pair[shared] = min(pair, first_pair.get(shared, pair))
+        order = sorted(groups, key=first_pair.__getitem__)
+        return [(tuple(sorted(groups[shared])), CpuSet.from_mask(shared)) for shared in order]
+
+    def _ranks_by_mask(self) -> dict[int, list[int]]:
+        """The ranks that get each set of CPUs."""
+        ranks_of: dict[int, list[int]] = {}
+        for binding in self.bindings:
+            if binding.cpuset:
+                ranks_of.setdefault(binding.cpuset.mask, []).append(binding.local_rank)
+        return ranks_of
 
     def as_dict(self) -> PlanDict:
         """Give the plan as plain values, by the contract that ``hwnuma plan --format json`` keeps."""
@@ -176,9 +214,14 @@ class Plan(Value, Sequence[Binding]):
             "allowed_cpuset": str(self.allowed_cpuset),
             "bindings": [binding.as_dict() for binding in self.bindings],
             "unused_cpuset": str(self.unused_cpuset),
-            "overlaps": [{"ranks": [one, other], "cpuset": str(cpus)} for one, other, cpus in self.overlaps()],
+            "overlaps": [{"ranks": list(ranks), "cpuset": str(cpus)} for ranks, cpus in self._pairs_or_groups()],
             "warnings": list(self.warnings),
         }
+
+    def _pairs_or_groups(self) -> Iterable[tuple[tuple[int, ...], CpuSet]]:
+        """The pairs of ranks that share CPUs; whole groups, where the pairs are too many for anybody to read."""
+        pairs = [((one, other), cpus) for one, other, cpus in islice(self.overlaps(), _MOST_PAIRS + 1)]
+        return pairs if len(pairs) <= _MOST_PAIRS else self.sharing()
 
     def __str__(self) -> str:
         """The table that ``hwnuma plan`` prints."""

@@ -6,7 +6,6 @@ from hwnuma.model.table import table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hwnuma.model.bitmap import CpuSet
     from hwnuma.model.plan import Plan
 
 
@@ -34,11 +33,5 @@ def plan_as_text(plan: Plan) -> str:
 
 
 def _sharing(plan: Plan) -> str:
-    groups: dict[CpuSet, list[int]] = {}
-    for one, other, cpus in plan.overlaps():
-        members = groups.setdefault(cpus, [])
-        members += [rank for rank in (one, other) if rank not in members]
-    if not groups:
-        return "no CPU is given to two ranks"
-    shared = (f"ranks {', '.join(map(str, sorted(ranks)))} share CPUs {cpus}" for cpus, ranks in groups.items())
-    return "; ".join(shared)
+    shared = [f"ranks {', '.join(map(str, ranks))} share CPUs {cpus}" for ranks, cpus in plan.sharing()]
+    return "; ".join(shared) or "no CPU is given to two ranks"

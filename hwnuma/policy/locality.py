@@ -17,14 +17,21 @@ several (a Package of SNC nodes), all (numa_node is -1) or none (a restricted cp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 
 from hwnuma.errors import NoAllowedCpusError, PlanError, UnknownLocalityError
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
-from hwnuma.model.gpu import Gpu
-from hwnuma.model.machine import Machine, NumaNode, PciDevice
 from hwnuma.model.options import UnknownLocality
 from hwnuma.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hwnuma.model.gpu import Gpu
+    from hwnuma.model.machine import Machine, NumaNode, PciDevice
+
+# How many GPUs had their turn, by the numbers of the nodes that are equally near to them.
+_Turns = Counter[tuple[int, ...]]
 
 
 class Locality(Value):
@@ -54,27 +61,28 @@ def locate(
         For each GPU a Locality with one node, or with an error.
     """
     found = [_candidates(machine, gpu, nccl_nodes or {}, unknown) for gpu in gpus]
-    turns: Counter[NodeSet] = Counter()
-    spare_turns: Counter[NodeSet] = Counter()
+    turns: _Turns = Counter()
+    spare_turns: _Turns = Counter()
     for place, locality in enumerate(found):
         if len(locality.nodes) > 1:
             found[place] = _deal(machine, locality, turns, spare_turns)
     return found
 
 
-def _deal(machine: Machine, locality: Locality, turns: Counter[NodeSet], spare_turns: Counter[NodeSet]) -> Locality:
+def _deal(machine: Machine, locality: Locality, turns: _Turns, spare_turns: _Turns) -> Locality:
     """Pick the next of several equally near nodes; one with nothing to use gives way to the next that has.
 
     The turns go round all of the nodes, so a GPU whose node has CPUs to use keeps it whatever other nodes lose.
     """
     nodes = locality.nodes
-    key = NodeSet(node.os_index for node in nodes)
+    key = tuple([node.os_index for node in nodes])
     picked = nodes[turns[key] % len(nodes)]
     turns[key] += 1
-    usable = [node for node in nodes if not node.cpuset.isdisjoint(machine.allowed_cpuset)]
-    if usable and picked not in usable:
-        picked = usable[spare_turns[key] % len(usable)]
-        spare_turns[key] += 1
+    if picked.cpuset.isdisjoint(machine.allowed_cpuset):
+        usable = [node for node in nodes if not node.cpuset.isdisjoint(machine.allowed_cpuset)]
+        if usable:
+            picked = usable[spare_turns[key] % len(usable)]
+            spare_turns[key] += 1
     return Locality((picked,), locality.source)
 
 
@@ -85,12 +93,7 @@ def _candidates(  # noqa: PLR0911 -- the order of sources reads as one list
         return _given(machine, gpu, gpu.numa_node)
     device = machine.pci_device(gpu.pci_address) if gpu.pci_address else None
     near = _nodes_near(machine, device) if device else ()
-    if (
-        device is not None
-        and not device.is_near_root
-        and device.near_cpuset.isdisjoint(machine.cpuset)
-        and device.near_cpuset
-    ):
+    if device is not None and not near and _is_absent(machine, device):
         return Locality(error=_absent(machine, gpu, device))
     if len(near) == 1:
         return Locality(near, "hwloc")
@@ -109,23 +112,23 @@ def _nodes_near(machine: Machine, device: PciDevice) -> tuple[NumaNode, ...]:
     """The CPU-bearing nodes that the device's ancestor touches; none if it hangs below the whole machine."""
     if device.is_near_root:
         return ()
-    if not device.near_cpuset.isdisjoint(machine.cpuset):
-        near = tuple(node for node in machine.cpu_nodes if not node.cpuset.isdisjoint(device.near_cpuset))
-        # CPUs can belong to no node that is known (Threadripper 2990WX: two of the four dies have no memory).
-        return near or _nodes_of_packages(machine, device.near_cpuset)
-    if device.near_cpuset:
-        return ()
-    # No CPU at all is near: a node of memory alone, of which the CPUs near it are known.
-    by_number = [node for node in machine.numa_nodes if node.os_index in device.near_nodeset]
-    return tuple(
-        owner for owner in machine.cpu_nodes if any(not node.near_cpuset.isdisjoint(owner.cpuset) for node in by_number)
-    )
+    if not device.near_cpuset:
+        # No CPU at all is near: a node of memory alone, of which the CPUs near it are known.
+        by_number = (node for node in machine.numa_nodes if node.os_index in device.near_nodeset)
+        return machine.nodes_of(union(node.near_cpuset for node in by_number))
+    # CPUs can belong to no node that is known (Threadripper 2990WX: two of the four dies have no memory).
+    return machine.nodes_of(device.near_cpuset) or _nodes_of_packages(machine, device.near_cpuset)
+
+
+def _is_absent(machine: Machine, device: PciDevice) -> bool:
+    """Whether there are CPUs near a device, and this machine has none of them."""
+    return bool(device.near_cpuset) and not device.is_near_root and device.near_cpuset.isdisjoint(machine.cpuset)
 
 
 def _nodes_of_packages(machine: Machine, cpuset: CpuSet) -> tuple[NumaNode, ...]:
     """The CPU-bearing nodes of the packages that hold these CPUs."""
     around = union(package.cpuset for package in machine.packages if not package.cpuset.isdisjoint(cpuset))
-    return tuple(node for node in machine.cpu_nodes if not node.cpuset.isdisjoint(around))
+    return machine.nodes_of(around)
 
 
 def _is_everything(machine: Machine, nodes: Sequence[NumaNode]) -> bool:
@@ -139,13 +142,13 @@ def _by_nvml(machine: Machine, gpu: Gpu) -> tuple[NumaNode, ...]:
     # The driver's mask is already cut to the cgroup: empty says nothing, and all of the allowed says nothing.
     if not affinity or machine.allowed_cpuset <= affinity:
         return ()
-    nodes = tuple(node for node in machine.cpu_nodes if not node.cpuset.isdisjoint(affinity))
+    nodes = machine.nodes_of(affinity)
     return () if _is_everything(machine, nodes) else nodes
 
 
 def _by_nccl(machine: Machine, gpu: Gpu, nccl_nodes: Mapping[str, int]) -> tuple[NumaNode, ...]:
-    number = nccl_nodes.get(gpu.pci_address or "")
-    return tuple(node for node in machine.cpu_nodes if node.os_index == number)
+    node = machine.numa_node(nccl_nodes.get(gpu.pci_address or "", -1))
+    return (node,) if node is not None and node.cpuset else ()
 
 
 def disagreements(
@@ -177,10 +180,11 @@ def _other_opinion(machine: Machine, gpu: Gpu, node: NumaNode, nccl_nodes: Mappi
     told = _by_nvml(machine, gpu)
     if told and node not in told:
         return f"NVML says that CPUs {gpu.cpu_affinity} are near it"
-    # A GPU's own memory node (GB200) says nothing of where its CPUs are.
-    with_cpus = NodeSet(owner.os_index for owner in machine.cpu_nodes) & (gpu.memory_affinity or NodeSet())
-    if with_cpus and node.os_index not in with_cpus and not told:
-        return f"NVML says that the memory of NUMA nodes {with_cpus} is near it"
+    if gpu.memory_affinity and not told:
+        # A GPU's own memory node (GB200) says nothing of where its CPUs are.
+        with_cpus = NodeSet(owner.os_index for owner in machine.cpu_nodes) & gpu.memory_affinity
+        if with_cpus and node.os_index not in with_cpus:
+            return f"NVML says that the memory of NUMA nodes {with_cpus} is near it"
     number = nccl_nodes.get(gpu.pci_address or "", node.os_index)
     return f"the NCCL topology file says node {number}" if number != node.os_index else ""
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from hwnuma.errors import OptionError
 from hwnuma.model.bitmap import CpuSet, union
-from hwnuma.model.machine import Machine
+from hwnuma.model.numbers import MOST_RANKS
 from hwnuma.model.options import NumaOptions, RankOrder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.machine import Machine
 
 
 def ranks_to_gpus(gpus: int, options: NumaOptions, ranks: int | None = None) -> list[tuple[int, ...]]:
@@ -20,7 +24,7 @@ def ranks_to_gpus(gpus: int, options: NumaOptions, ranks: int | None = None) -> 
         ranks: how many local ranks there are; None for as many as the GPUs allow.
 
     Raises:
-        OptionError: there are more ranks than that, or their number is not positive.
+        OptionError: there are more ranks than that or than `MOST_RANKS`, or their number is not positive.
     """
     most = gpus * options.ranks_per_gpu // options.gpus_per_rank
     if ranks is None:
@@ -30,6 +34,11 @@ def ranks_to_gpus(gpus: int, options: NumaOptions, ranks: int | None = None) -> 
             f"{ranks} ranks cannot be planned: say how many run on this machine (--ranks N, or LOCAL_WORLD_SIZE)"
             if not gpus
             else f"{ranks} ranks cannot be planned on {gpus} GPUs with {options.gpus_per_rank} GPUs a rank"
+        )
+    if max(ranks, options.ranks_per_gpu) > MOST_RANKS:
+        raise OptionError(
+            f"{max(ranks, options.ranks_per_gpu)} ranks cannot be planned on one machine: {MOST_RANKS} is the most; "
+            "set --ranks (or LOCAL_WORLD_SIZE) and --ranks-per-gpu to what this machine runs of the job"
         )
     if gpus == 0:
         return [()] * ranks
@@ -53,8 +62,8 @@ def usable_cpus(machine: Machine, options: NumaOptions) -> CpuSet:
         usable -= machine.isolated_cpuset
     if options.reserve_first_cores:
         for cache in machine.last_level_caches:
-            first = next(iter(machine.cores_within(cache.cpuset)))
-            usable -= first.cpuset
+            first = next(machine.cores_within(cache.cpuset), None)
+            usable -= first.cpuset if first is not None else CpuSet()
     if options.performance_cores_only and machine.cpu_kinds:
         usable &= machine.cpu_kinds[-1]
     if options.threads_per_core is not None:

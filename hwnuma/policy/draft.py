@@ -1,0 +1,182 @@
+"""Draft: what every rank gets is settled, and a launcher makes a plan of it, or a worker its own binding alone."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+
+from hwnuma.errors import NotEnoughCoresError, PlanError
+from hwnuma.model.bitmap import CpuSet, NodeSet, union
+from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.plan import Binding, Plan
+from hwnuma.policy.claims import NOBODY, Claim
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hwnuma.model.gpu import Gpu
+    from hwnuma.model.machine import Machine
+
+
+class Draft:
+    """What every rank of a machine gets; its length is the number of ranks.
+
+    Raises:
+        PlanError: it does not keep what a plan promises, which is an error of ours.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        allowed_cpuset: CpuSet,
+        options: NumaOptions,
+        gpus_of_ranks: Sequence[tuple[Gpu, ...]],
+        claims: Sequence[Claim],
+        doubts: Sequence[str],
+    ) -> None:
+        """Sum up the claims of each rank.
+
+        Args:
+            machine: with the CPUs that were given out as its allowed ones.
+            allowed_cpuset: these, and those that the options keep back.
+            options: what was asked for.
+            gpus_of_ranks: which GPUs each rank drives.
+            claims: settled, each with CPUs or an error.
+            doubts: warnings of where GPUs are.
+        """
+        self._machine, self._allowed, self._options, self._gpus = machine, allowed_cpuset, options, gpus_of_ranks
+        self._doubts = doubts
+        self._lots: dict[int, _Lot] = {}
+        of_ranks: list[list[Claim]] = [[] for _ in gpus_of_ranks]
+        for claim in claims:
+            if claim.rank != NOBODY:
+                of_ranks[claim.rank].append(claim)
+        self._outcomes = [self._outcome(rank, own) for rank, own in enumerate(of_ranks)]
+        _check_promises(machine, options, self._outcomes)
+
+    def _outcome(self, rank: int, claims: Sequence[Claim]) -> _Outcome:
+        """What one rank gets: the union of its claims, or the error of the first that failed."""
+        error = next((claim.error for claim in claims if claim.error is not None), None)
+        lot = self._lot(reduce(or_, [claim.mask for claim in claims], 0))
+        if error is None and lot.cores < self._options.minimum_cores:
+            error = _too_few_cores(rank, lot.cores, self._options)
+        sources = dict.fromkeys([claim.locality.source for claim in claims if claim.locality.source])
+        return _Outcome(lot if error is None else self._lot(0), "+".join(sources), error)
+
+    def _lot(self, mask: int) -> _Lot:
+        if mask not in self._lots:
+            self._lots[mask] = _Lot(self._machine, CpuSet.from_mask(mask))
+        return self._lots[mask]
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def binding(self, rank: int) -> Binding:
+        """What one rank gets, or the error that says why it gets nothing."""
+        outcome, lot = self._outcomes[rank], self._outcomes[rank].lot
+        return Binding(
+            local_rank=rank,
+            gpus=self._gpus[rank],
+            cpuset=lot.cpuset,
+            nodeset=lot.nodeset,
+            cores=lot.cores,
+            locality=outcome.locality,
+            near_memory_nodes=lot.near_memory_nodes,
+            memory=self._options.memory,
+            error=outcome.error,
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """What somebody should know of the whole plan, a sentence each."""
+        return (*self._doubts, *_warnings(self._machine, self._options, self._outcomes))
+
+    def plan(self) -> Plan:
+        """All ranks."""
+        bindings = tuple([self.binding(rank) for rank in range(len(self))])
+        return Plan(self._options, self._machine.source, self._allowed, bindings, self.warnings())
+
+
+class _Lot:
+    """A set of CPUs that falls to ranks, and what it amounts to: found out once, however many ranks share it."""
+
+    __slots__ = ("cores", "cpuset", "near_memory_nodes", "nodeset")
+
+    def __init__(self, machine: Machine, cpuset: CpuSet) -> None:
+        self.cpuset = cpuset
+        self.cores = machine.count_cores(cpuset)
+        self.nodeset = NodeSet([node.os_index for node in machine.nodes_of(cpuset)]) & machine.allowed_nodeset
+        self.near_memory_nodes = NodeSet(
+            [node.os_index for node in machine.memory_nodes if not node.near_cpuset.isdisjoint(cpuset)]
+        )
+
+
+class _Outcome:
+    """What one rank gets: a lot, or an error and the empty lot."""
+
+    __slots__ = ("error", "locality", "lot")
+
+    def __init__(self, lot: _Lot, locality: str, error: PlanError | None) -> None:
+        self.lot, self.locality, self.error = lot, locality, error
+
+
+def _too_few_cores(rank: int, cores: int, options: NumaOptions) -> NotEnoughCoresError:
+    return NotEnoughCoresError(
+        f"rank {rank} would get {cores} cores, and at least {options.minimum_cores} were asked for: lower "
+        "--minimum-cores, choose a wider mode (node, socket), or start fewer ranks"
+    )
+
+
+def _check_promises(machine: Machine, options: NumaOptions, outcomes: Sequence[_Outcome]) -> None:
+    """See that the plan is sound, whatever led to it: rather no plan than a wrong one.
+
+    Every rank that is placed has CPUs, all of them to be given out; in `exclusive` no CPU is given twice.
+    """
+    for rank, outcome in enumerate(outcomes):
+        if outcome.error is None and not outcome.lot.cpuset:
+            raise _broken(machine, f"rank {rank} has neither CPUs nor an error")
+        if not outcome.lot.cpuset <= machine.allowed_cpuset:
+            beyond = outcome.lot.cpuset - machine.allowed_cpuset
+            raise _broken(machine, f"rank {rank} would get CPUs {beyond}, which are not to be given out")
+    if options.affinity_mode is AffinityMode.EXCLUSIVE and not _is_disjoint(outcomes):
+        owner: dict[int, int] = {}
+        for rank, outcome in enumerate(outcomes):
+            for cpu in outcome.lot.cpuset:
+                if owner.setdefault(cpu, rank) != rank:
+                    raise _broken(machine, f"ranks {owner[cpu]} and {rank} would both get CPU {cpu}")
+
+
+def _broken(machine: Machine, how: str) -> PlanError:
+    return PlanError(
+        f"the plan for {machine.source} breaks its promise: {how}; this is an error in hwnuma: please report it with "
+        "the machine (hwnuma capture), and take another mode meanwhile"
+    )
+
+
+def _is_disjoint(outcomes: Sequence[_Outcome]) -> bool:
+    """Whether no CPU is given to two ranks: masks add up to their union only where no bit is in two of them."""
+    masks = [outcome.lot.cpuset.mask for outcome in outcomes]
+    return sum(masks) == reduce(or_, masks, 0)
+
+
+def _warnings(machine: Machine, options: NumaOptions, outcomes: Sequence[_Outcome]) -> Iterator[str]:
+    """What the reader of a plan should know."""
+    mode = options.affinity_mode
+    if mode is AffinityMode.CORE_COMPLEX:
+        cached = union(cache.cpuset for cache in machine.last_level_caches)
+        bare = union(outcome.lot.cpuset for outcome in outcomes) - cached
+        if bare:
+            yield f"the topology tells of no cache over CPUs {bare}: of each node they count as one core complex"
+        if not _is_disjoint(outcomes):
+            yield "there are fewer last-level caches than GPUs on a node, so some ranks share one"
+    sizes = {outcome.lot.cores for outcome in outcomes if outcome.error is None}
+    if mode is AffinityMode.EXCLUSIVE and sizes and max(sizes) - min(sizes) > 1:
+        yield f"the ranks' shares are uneven: from {min(sizes)} to {max(sizes)} cores"
+    spread = [str(rank) for rank, each in enumerate(outcomes) if each.error is None and "spread" in each.locality]
+    if spread:
+        ranks = ", ".join(spread)
+        yield f"several nodes are equally near to the GPUs of ranks {ranks}: they are dealt out by GPU index"
+    if options.reserve_isolated_cpus and not machine.is_this_system:
+        yield "which CPUs the kernel isolates is known of the running system only: none is left out for that here"
+    if options.performance_cores_only and not machine.cpu_kinds:
+        yield "the topology does not tell kinds of cores apart: all count as performance cores"
