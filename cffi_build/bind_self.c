@@ -107,17 +107,17 @@ static int bind_cpus(hwloc_topology_t topology, hwloc_const_bitmap_t cpus, hwloc
 
 static int set_policy(hwloc_topology_t topology, hwloc_const_bitmap_t nodes, int policy, int flags, hwloc_bitmap_t found)
 {
-    unsigned long words[HWNUMA_POLICY_WORDS];
+    unsigned long words[POLICY_WORDS];
     int mode;
     hwloc_membind_policy_t read_back;
     flags |= HWLOC_MEMBIND_THREAD | HWLOC_MEMBIND_BYNODESET;
-    if (hwnuma_get_mempolicy(&mode, words, HWNUMA_POLICY_WORDS * 8 * sizeof *words) < 0)
+    if (hwnuma_get_mempolicy(&mode, words, POLICY_WORDS * 8 * sizeof *words) < 0)
         return -1;
     if (hwloc_set_membind(topology, nodes, (hwloc_membind_policy_t) policy, flags) == 0
         && hwloc_get_membind(topology, found, &read_back, HWLOC_MEMBIND_THREAD | HWLOC_MEMBIND_BYNODESET) == 0
         && (int) read_back == policy && hwloc_bitmap_isequal(found, nodes))
         return 0;
-    hwnuma_set_mempolicy(mode, words, HWNUMA_POLICY_WORDS * 8 * sizeof *words);
+    hwnuma_set_mempolicy(mode, words, POLICY_WORDS * 8 * sizeof *words);
     return -1;
 }
 

@@ -9,11 +9,13 @@ from cffi import FFI
 
 _HERE = Path(__file__).resolve().parent
 
+_SOURCES = ("bind_self.c", "configure.c", "copy_out.c", "look_at_xml.c", "try_xml.c")
+
 ffibuilder = FFI()
 ffibuilder.cdef((_HERE / "declarations.h").read_text())
 ffibuilder.set_source(
     "hwnuma.hwloc._hwloc",
     '#include "hwnuma.h"',
     include_dirs=[str(_HERE)],
-    sources=[os.path.relpath(_HERE / name) for name in ("bind_self.c",)],
+    sources=[os.path.relpath(_HERE / name) for name in _SOURCES],
 )

@@ -1,7 +1,7 @@
-/* Where the same question has another form in another hwloc. Field types differ between versions (a PCI domain
- * has 16 bits in hwloc 2 and 32 in hwloc 3), and so do the arguments of hwloc_cpukinds_get_info. */
+/* Where the same question has another form in another hwloc, and the kernel's own calls. */
 #ifndef SHIMS_H
 #define SHIMS_H
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -12,27 +12,7 @@
 #include <hwloc.h>
 #include <hwloc/linux.h>
 
-struct hwnuma_pci {
-    unsigned domain, bus, device, function, class_id, vendor_id, device_id;
-};
-
-static inline void hwnuma_get_pci(hwloc_obj_t obj, struct hwnuma_pci *pci)
-{
-    const struct hwloc_pcidev_attr_s *attr = &obj->attr->pcidev;
-    pci->domain = attr->domain;
-    pci->bus = attr->bus;
-    pci->device = attr->dev;
-    pci->function = attr->func;
-    pci->class_id = attr->class_id;
-    pci->vendor_id = attr->vendor_id;
-    pci->device_id = attr->device_id;
-}
-
-static inline int hwnuma_is_data_cache(hwloc_obj_t obj)
-{
-    return hwloc_obj_type_is_dcache(obj->type);
-}
-
+/* hwloc 3 has other arguments. */
 static inline int hwnuma_cpukind(hwloc_topology_t topology, unsigned index, hwloc_bitmap_t set, int *efficiency)
 {
 #if HWLOC_API_VERSION >= 0x00030000
@@ -48,7 +28,7 @@ static inline int hwnuma_cpukind(hwloc_topology_t topology, unsigned index, hwlo
 /* Three calls of the kernel's. hwloc_get_membind shows MPOL_PREFERRED and MPOL_BIND alike, so what it returns cannot
  * restore a policy. HWLOC_MEMBIND_MIGRATE moves no page that is on nodes 4 to 7, 12 to 15, ... (hwloc 2.11,
  * topology-linux.c, fills its set of source nodes with bytes of 0x0f), and does not say how many pages stayed. */
-#define HWNUMA_POLICY_WORDS 32 /* 2,048 nodes (NODES_SHIFT allows 1,024): get_mempolicy refuses a buffer for fewer */
+#define POLICY_WORDS 32 /* 2,048 nodes (NODES_SHIFT allows 1,024): get_mempolicy refuses a buffer for fewer */
 
 static inline int hwnuma_get_mempolicy(int *mode, unsigned long *nodes, unsigned long bits)
 {

@@ -10,8 +10,20 @@ import struct
 
 # asm/unistd_64.h and asm-generic/unistd.h.
 NUMBERS = {
-    "x86_64": {"sched_setaffinity": 203, "sched_getaffinity": 204, "set_mempolicy": 238, "migrate_pages": 256},
-    "aarch64": {"sched_setaffinity": 122, "sched_getaffinity": 123, "set_mempolicy": 237, "migrate_pages": 238},
+    "x86_64": {
+        "clone": 56,
+        "sched_setaffinity": 203,
+        "sched_getaffinity": 204,
+        "set_mempolicy": 238,
+        "migrate_pages": 256,
+    },
+    "aarch64": {
+        "clone": 220,
+        "sched_setaffinity": 122,
+        "sched_getaffinity": 123,
+        "set_mempolicy": 237,
+        "migrate_pages": 238,
+    },
 }
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2

@@ -355,3 +355,11 @@ def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m hwnuma show --topology {DGX} | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [("show",), ("exec", "--cpus", "0", "--", "true"), ("--version",)])
+def test_a_libhwloc_that_cannot_be_loaded_is_told_in_a_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """No traceback, from whichever module meets it first."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['hwnuma.hwloc._hwloc'] = None\n")
+    [line] = run(*arguments, status=2, PYTHONPATH=str(tmp_path)).stderr.splitlines()
+    assert line.startswith("hwnuma: hwnuma's extension module cannot be loaded")

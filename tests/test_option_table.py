@@ -123,7 +123,7 @@ def test_every_variable_that_the_package_reads_is_known() -> None:
     assert check_variables(dict.fromkeys(known, "1")) == []
 
 
-_C_NAMES = {"HWNUMA_CARRIES_HWLOC", "HWNUMA_POLICY_WORDS"}
+_C_NAMES = {"HWNUMA_CARRIES_HWLOC"}
 
 
 def test_verbose_says_where_a_rank_is_bound_and_why() -> None:

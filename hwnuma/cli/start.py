@@ -30,14 +30,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         end_on_interrupt()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] != ["exec"]:
+    if words[:1] == ["exec"]:
+        _become_at_handed_over_place(words[1:], os.environ)
+    try:
+        if words[:1] == ["exec"]:
+            from hwnuma.cli import exec as exec_command
+
+            return exec_command.main(words[1:])
         from hwnuma.cli.main import main as whole
 
         return whole(words)
-    _become_at_handed_over_place(words[1:], os.environ)
-    from hwnuma.cli import exec as exec_command
+    except ImportError as error:
+        return _without_libhwloc(error)
 
-    return exec_command.main(words[1:])
+
+def _without_libhwloc(error: ImportError) -> int:
+    """Say in a line that libhwloc cannot be loaded or does not fit: it is met when modules are imported."""
+    from hwnuma.cli.exit_status import fail, status_of
+    from hwnuma.errors import HwlocVersionError
+
+    if not isinstance(error, HwlocVersionError):
+        raise error
+    return fail("hwnuma", error, status_of(error))
 
 
 def end_on_interrupt() -> None:

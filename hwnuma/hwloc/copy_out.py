@@ -1,48 +1,50 @@
-"""Copy a libhwloc topology out into a Machine, after which the topology may go."""
+"""Make a Machine of what the extension copied out of a libhwloc topology (copy_out.c), after which that may go."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
-
-from hwnuma.hwloc.library import RUNNING_VERSION, check, ffi, lib, new_bitmap, read_bitmap, version_text
-from hwnuma.model.bitmap import CpuSet, NodeSet, union
+from hwnuma.hwloc.library import RUNNING_VERSION, version_text
+from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.gpu import pci_address_key
 from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
 
-_ISOLATED = Path("/sys/devices/system/cpu/isolated")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
-_UNKNOWN_INDEX = (1 << 32) - 1  # HWLOC_UNKNOWN_INDEX
+_ISOLATED = "/sys/devices/system/cpu/isolated"
 
 # What the kernel or libhwloc calls memory that is not the CPUs' own (hwloc's NUMANode subtypes).
 _MEMORY_ALONE = frozenset({"GPUMemory", "MCDRAM", "HBM", "NVM", "SPM", "CXL-DRAM", "CXL-NVM"})
 
 
-def copy_machine(topology: Any, source: str) -> Machine:
-    """Copy all that planning needs out of a loaded topology.
+def machine_of(text: str, source: str) -> Machine:
+    """Read what the extension wrote of a topology.
 
     Args:
-        topology: a loaded ``hwloc_topology_t``.
-        source: what to call it, for people.
+        text: records of fields, as copy_out.c has them.
+        source: what to call the topology, for people.
     """
-    objects = list(_normal_objects(topology))
-    root = lib.hwloc_get_root_obj(topology)
-    cpuset = _cpuset(root)
-    is_this_system = bool(lib.hwloc_topology_is_thissystem(topology))
+    found: dict[str, list[Any]] = {kind: [] for kind in _READERS}
+    fields = iter(text.split("\0"))
+    for kind in fields:
+        if kind:  # what comes after the last field is empty
+            found[kind].append(_READERS[kind](fields))
+    [(is_this_system, cpuset, allowed_cpuset, allowed_nodeset)] = found["machine"]
     return Machine(
         source=source,
         is_this_system=is_this_system,
         cpuset=cpuset,
-        allowed_cpuset=read_bitmap(CpuSet, lib.hwloc_topology_get_allowed_cpuset(topology)) & cpuset,
-        allowed_nodeset=read_bitmap(NodeSet, lib.hwloc_topology_get_allowed_nodeset(topology)),
-        packages=_packages(objects),
-        numa_nodes=_numa_nodes(topology),
-        last_level_caches=_last_level_caches(objects),
-        cores=_cores(objects),
-        pci_devices=_pci_devices(topology, root),
-        distances=_distances(topology),
-        cpu_kinds=_cpu_kinds(topology),
+        allowed_cpuset=allowed_cpuset & cpuset,
+        allowed_nodeset=allowed_nodeset,
+        packages=tuple(sorted(found["package"], key=lambda package: (package.os_index, package.cpuset.first))),
+        numa_nodes=_numa_nodes(found["node"], cpuset),
+        last_level_caches=_last_level_caches(found["cache"]),
+        cores=tuple(sorted((core for core in found["core"] if core.cpuset), key=lambda core: core.cpuset.first)),
+        # libhwloc's own order follows neither the bus nor the domain.
+        pci_devices=tuple(sorted(found["pci"], key=lambda device: pci_address_key(device.address))),
+        distances=next(iter(found["distances"]), Distances()),
+        cpu_kinds=_cpu_kinds(found["kind"]),
         isolated_cpuset=_isolated_cpus() if is_this_system else CpuSet(),
         hwloc_version=version_text(RUNNING_VERSION),
     )
@@ -51,51 +53,100 @@ def copy_machine(topology: Any, source: str) -> Machine:
 def _isolated_cpus() -> CpuSet:
     """The CPUs of ``isolcpus=``, which libhwloc does not tell; none where sysfs is not mounted."""
     try:
-        return CpuSet(_ISOLATED.read_text())
+        with open(_ISOLATED, encoding="ascii") as file:  # noqa: PTH123 -- pathlib costs more than libhwloc
+            return CpuSet(file.read())
     except OSError:
         return CpuSet()
 
 
-def _objects_at(topology: Any, depth: int) -> Iterator[Any]:
-    for index in range(lib.hwloc_get_nbobjs_by_depth(topology, depth)):
-        yield lib.hwloc_get_obj_by_depth(topology, depth, index)
+# ---- records -------------------------------------------------------------------------------------------------
 
 
-def _normal_objects(topology: Any) -> Iterator[Any]:
-    """All objects from the machine down to the PUs. By depth and not by type: cores can be at two depths."""
-    for depth in range(lib.hwloc_topology_get_depth(topology)):
-        yield from _objects_at(topology, depth)
+def _mask(text: str) -> int:
+    """A set's bits from its list form, as the extension writes it."""
+    mask = 0
+    for piece in text.split(",") if text else ():
+        first, _, last = piece.partition("-")
+        mask |= (2 << int(last or first)) - (1 << int(first))
+    return mask
 
 
-def _cpuset(obj: Any) -> CpuSet:
-    return read_bitmap(CpuSet, obj.cpuset)
+def _cpus(fields: Iterator[str]) -> CpuSet:
+    return CpuSet.from_mask(_mask(next(fields)))
 
 
-def _os_index(obj: Any) -> int:
-    return -1 if obj.os_index == _UNKNOWN_INDEX else int(obj.os_index)
+def _nodes(fields: Iterator[str]) -> NodeSet:
+    return NodeSet.from_mask(_mask(next(fields)))
 
 
-def _text(characters: Any) -> str:
-    return "" if characters == ffi.NULL else bytes(ffi.string(characters)).decode(errors="replace")
+def _number(fields: Iterator[str]) -> int:
+    return int(next(fields))
 
 
-def _packages(objects: Iterable[Any]) -> tuple[Package, ...]:
-    packages = (Package(_os_index(obj), _cpuset(obj)) for obj in objects if obj.type == lib.HWLOC_OBJ_PACKAGE)
-    return tuple(sorted(packages, key=lambda package: (package.os_index, package.cpuset.first)))
+def _machine(fields: Iterator[str]) -> tuple[bool, CpuSet, CpuSet, NodeSet]:
+    return next(fields) == "1", _cpus(fields), _cpus(fields), _nodes(fields)
 
 
-def _cores(objects: Sequence[Any]) -> tuple[Core, ...]:
-    """The cores; a PU that no Core object holds is a core of its own (hwloc keeps none where sysfs tells none)."""
-    cores = [Core(_os_index(obj), _cpuset(obj)) for obj in objects if obj.type == lib.HWLOC_OBJ_CORE]
-    threads = [Core(_os_index(obj), _cpuset(obj)) for obj in objects if obj.type == lib.HWLOC_OBJ_PU]
-    in_cores = union(core.cpuset for core in cores)
-    cores += [thread for thread in threads if not thread.cpuset <= in_cores]
-    return tuple(sorted((core for core in cores if core.cpuset), key=lambda core: core.cpuset.first))
+def _package(fields: Iterator[str]) -> Package:
+    return Package(_number(fields), _cpus(fields))
 
 
-def _last_level_caches(objects: Iterable[Any]) -> tuple[Cache, ...]:
+def _core(fields: Iterator[str]) -> Core:
+    return Core(_number(fields), _cpus(fields))
+
+
+def _cache(fields: Iterator[str]) -> Cache:
+    return Cache(_number(fields), _cpus(fields))
+
+
+def _node(fields: Iterator[str]) -> NumaNode:
+    """A node with the CPUs that libhwloc gives it; which of them are its own is seen from all nodes."""
+    index, near = _number(fields), _cpus(fields)
+    return NumaNode(index, near, near, memory=_number(fields), subtype=next(fields))
+
+
+def _pci_device(fields: Iterator[str]) -> PciDevice:
+    domain, bus, device, function = (_number(fields) for _ in range(4))
+    return PciDevice(
+        address=f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}",
+        vendor_id=_number(fields),
+        device_id=_number(fields),
+        class_id=_number(fields),
+        near_type=next(fields),
+        near_cpuset=_cpus(fields),
+        near_nodeset=_nodes(fields),
+        name=next(fields),
+        is_near_root=next(fields) == "1",
+    )
+
+
+def _distances(fields: Iterator[str]) -> Distances:
+    size = range(_number(fields))
+    nodes = tuple(_number(fields) for _ in size)
+    return Distances(nodes, tuple(tuple(_number(fields) for _ in size) for _ in size))
+
+
+def _cpu_kind(fields: Iterator[str]) -> tuple[int, CpuSet]:
+    return _number(fields), _cpus(fields)
+
+
+_READERS: dict[str, Callable[[Iterator[str]], Any]] = {
+    "machine": _machine,
+    "package": _package,
+    "core": _core,
+    "cache": _cache,
+    "node": _node,
+    "pci": _pci_device,
+    "distances": _distances,
+    "kind": _cpu_kind,
+}
+
+
+# ---- what is seen from several of them -----------------------------------------------------------------------
+
+
+def _last_level_caches(found: Iterable[Cache]) -> tuple[Cache, ...]:
     """For each CPU the highest-level data or unified cache over it; the caches come out disjoint."""
-    found = [Cache(int(obj.attr.cache.depth), _cpuset(obj)) for obj in objects if lib.hwnuma_is_data_cache(obj)]
     last: list[Cache] = []
     covered = CpuSet()
     for cache in sorted(found, key=lambda cache: -cache.level):
@@ -106,7 +157,7 @@ def _last_level_caches(objects: Iterable[Any]) -> tuple[Cache, ...]:
     return tuple(sorted(last, key=lambda cache: cache.cpuset.first))
 
 
-def _numa_nodes(topology: Any) -> tuple[NumaNode, ...]:
+def _numa_nodes(found: list[NumaNode], cpuset: CpuSet) -> tuple[NumaNode, ...]:
     """The NUMA nodes, each with the CPUs that belong to it.
 
     libhwloc gives a node without CPUs the cpuset of the CPUs near it. In the kernel a CPU belongs to one node,
@@ -116,79 +167,20 @@ def _numa_nodes(topology: Any) -> tuple[NumaNode, ...]:
     Where no node has any CPU (the saving process was allowed memory far from its CPUs only), all CPUs are equally
     far from memory, and the first node has them all.
     """
-    nodes = list(_objects_at(topology, lib.HWLOC_TYPE_DEPTH_NUMANODE))
     owned: dict[int, CpuSet] = {}
     taken = CpuSet()
-    for obj in sorted(nodes, key=lambda obj: (_text(obj.subtype) in _MEMORY_ALONE, len(_cpuset(obj)), obj.os_index)):
-        near = _cpuset(obj)
-        owned[obj.os_index] = near - taken
-        taken |= near
+    for node in sorted(found, key=lambda node: (node.subtype in _MEMORY_ALONE, len(node.cpuset), node.os_index)):
+        owned[node.os_index] = node.near_cpuset - taken
+        taken |= node.near_cpuset
     if owned and not taken:
-        owned[min(owned)] = _cpuset(lib.hwloc_get_root_obj(topology))
+        owned[min(owned)] = cpuset
     return tuple(
-        NumaNode(
-            os_index=int(obj.os_index),
-            cpuset=owned[obj.os_index],
-            near_cpuset=_cpuset(obj),
-            memory=int(obj.attr.numanode.local_memory),
-            subtype=_text(obj.subtype),
-        )
-        for obj in sorted(nodes, key=lambda obj: obj.os_index)
+        NumaNode(node.os_index, owned[node.os_index], node.near_cpuset, node.memory, node.subtype)
+        for node in sorted(found, key=lambda node: node.os_index)
     )
 
 
-def _pci_devices(topology: Any, root: Any) -> tuple[PciDevice, ...]:
-    devices = (_pci_device(topology, root, obj) for obj in _objects_at(topology, lib.HWLOC_TYPE_DEPTH_PCI_DEVICE))
-    # libhwloc's own order follows neither the bus nor the domain.
-    return tuple(sorted(devices, key=lambda device: pci_address_key(device.address)))
-
-
-def _pci_device(topology: Any, root: Any, obj: Any) -> PciDevice:
-    pci = ffi.new("struct hwnuma_pci *")
-    lib.hwnuma_get_pci(obj, pci)
-    near = lib.hwloc_get_non_io_ancestor_obj(topology, obj)
-    return PciDevice(
-        address=f"{pci.domain:04x}:{pci.bus:02x}:{pci.device:02x}.{pci.function:x}",
-        vendor_id=pci.vendor_id,
-        device_id=pci.device_id,
-        class_id=pci.class_id,
-        near_type=_text(lib.hwloc_obj_type_string(near.type)),
-        # The complete set: with a restricted cpuset, the ancestor's own can be empty.
-        near_cpuset=read_bitmap(CpuSet, near.complete_cpuset),
-        near_nodeset=read_bitmap(NodeSet, near.complete_nodeset),
-        name=_text(lib.hwloc_obj_get_info_by_name(obj, b"PCIDevice")),
-        is_near_root=bool(near == root),
-    )
-
-
-def _distances(topology: Any) -> Distances:
-    number = ffi.new("unsigned *", 1)
-    matrix = ffi.new("struct hwloc_distances_s **")
-    kind = lib.HWLOC_DISTANCES_KIND_FROM_OS | lib.HWLOC_DISTANCES_KIND_MEANS_LATENCY
-    check(
-        lib.hwloc_distances_get_by_type(topology, lib.HWLOC_OBJ_NUMANODE, number, matrix, kind, 0),
-        "hwloc_distances_get_by_type",
-    )
-    if number[0] == 0:
-        return Distances()
-    try:
-        size = matrix[0].nbobjs
-        return Distances(
-            nodes=tuple(int(matrix[0].objs[row].os_index) for row in range(size)),
-            values=tuple(
-                tuple(int(matrix[0].values[row * size + column]) for column in range(size)) for row in range(size)
-            ),
-        )
-    finally:
-        lib.hwloc_distances_release(topology, matrix[0])
-
-
-def _cpu_kinds(topology: Any) -> tuple[CpuSet, ...]:
-    kinds = []
-    for index in range(max(0, lib.hwloc_cpukinds_get_nr(topology, 0))):
-        bitmap, efficiency = new_bitmap(), ffi.new("int *")
-        check(lib.hwnuma_cpukind(topology, index, bitmap, efficiency), "hwloc_cpukinds_get_info")
-        kinds.append((int(efficiency[0]), read_bitmap(CpuSet, bitmap)))
+def _cpu_kinds(kinds: list[tuple[int, CpuSet]]) -> tuple[CpuSet, ...]:
     if len(kinds) < 2 or any(efficiency < 0 for efficiency, _ in kinds):  # noqa: PLR2004 -- one kind is none
         return ()
     return tuple(cpuset for _, cpuset in sorted(kinds, key=lambda kind: kind[0]))

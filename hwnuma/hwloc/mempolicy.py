@@ -12,7 +12,7 @@ from hwnuma.hwloc.library import check, ffi, lib
 from hwnuma.model.bitmap import NodeSet
 from hwnuma.model.value import Value
 
-_WORDS = int(lib.HWNUMA_POLICY_WORDS)
+_WORDS = int(lib.POLICY_WORDS)
 _BITS = _WORDS * 8 * int(ffi.sizeof("unsigned long"))
 
 

@@ -3,47 +3,64 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
-from typing import Any
+from _thread import RLock
 
 from hwnuma.errors import ClosedTopologyError, HwlocError, NotThisSystemError, TopologyFileError
-from hwnuma.hwloc.copy_out import copy_machine
 from hwnuma.hwloc.files import read_regular_file
-from hwnuma.hwloc.library import RUNNING_VERSION, check, ffi, lib, new_bitmap, read_bitmap, version_text
+from hwnuma.hwloc.library import RUNNING_VERSION, check, ffi, lib, new_bitmap, read_bitmap
 from hwnuma.hwloc.self_binding import MEMBIND
 from hwnuma.model.bitmap import CpuSet, NodeSet
-from hwnuma.model.machine import Machine
 from hwnuma.model.options import MemoryPolicy
 
-# Never loaded. The first line's components open GPU drivers, which wakes GPUs or creates contexts on them
-# (hwloc FAQ, "How do I avoid hwloc touching GPUs"). "pci" is not needed: "linux" reads PCI devices from sysfs, as
-# torch does. "x86" moves the calling thread over all CPUs to ask each, isolated ones too, and says what sysfs says.
-_UNWANTED_COMPONENTS = ("cuda", "nvml", "opencl", "gl", "rsmi", "levelzero", "pci", "x86")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any
 
-# lstopo writes about 600 bytes for each CPU, and a machine of 8,192 CPUs and as many devices in 10 MB.
-_MOST_BYTES = 64 << 20
+    from hwnuma.model.machine import Machine
+
+_EVERYTHING = int(lib.WANT_PCI | lib.WANT_NETWORK)
 
 
-def _new_handle() -> Any:
+def _new_handle(wanted: int = _EVERYTHING) -> Any:
     """Make a topology that is configured but not loaded."""
-    box = ffi.new("hwloc_topology_t *")
-    check(lib.hwloc_topology_init(box), "hwloc_topology_init")
-    handle = box[0]
+    handle = lib.hwnuma_new_topology(wanted)
+    check(-1 if handle == ffi.NULL else 0, "hwloc_topology_init")
+    return handle
+
+
+def _loaded(handle: Any, source: str) -> Any:
+    """Load a configured topology; where that fails it is freed."""
     try:
-        check(
-            lib.hwloc_topology_set_io_types_filter(handle, lib.HWLOC_TYPE_FILTER_KEEP_ALL),
-            "hwloc_topology_set_io_types_filter",
-        )
-        # Disallowed CPUs stay, so that it can be said why a GPU has none.
-        flags = lib.HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED
-        check(lib.hwloc_topology_set_flags(handle, flags), "hwloc_topology_set_flags")
-        for component in _UNWANTED_COMPONENTS:
-            # One that this libhwloc was built without is refused, and that is as good.
-            lib.hwloc_topology_set_components(handle, lib.HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, component.encode())
+        check(lib.hwloc_topology_load(handle), f"hwloc_topology_load of {source}")
     except BaseException:
         lib.hwloc_topology_destroy(handle)
         raise
     return handle
+
+
+def _imported(document: bytes, source: str, wanted: int) -> Any:
+    """Load a document that was tried already (`hwnuma.hwloc.trial`)."""
+    handle = _new_handle(wanted)
+    if lib.hwloc_topology_set_xmlbuffer(handle, document, len(document) + 1) < 0:
+        code = ffi.errno
+        lib.hwloc_topology_destroy(handle)
+        raise HwlocError(code, f"hwloc_topology_set_xmlbuffer of {source}: {os.strerror(code)}")
+    return _loaded(handle, source)
+
+
+class _InUse:
+    """What holds a topology open for a block: the loaded handle, which `Topology.close` does not free meanwhile."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+
+    def __enter__(self) -> Any:
+        return self._topology._begin_use()
+
+    def __exit__(self, *_error: object) -> None:
+        self._topology._end_use()
 
 
 class Topology:
@@ -51,36 +68,60 @@ class Topology:
 
     Use it as a context manager, or call `close`. What `machine` hands out stays valid afterwards. PCI devices and
     disallowed CPUs are kept, and no component of libhwloc that could wake a GPU takes part.
+
+    Threads may share one: each method may be called from any of them at any time, `close` too. A thread that is in a
+    method then ends it as if nothing were, and later calls raise `ClosedTopologyError`. What is bound is the calling
+    thread.
+
+    A saved topology is loaded in a process of its own first, since malformed ones end the process that loads them; only
+    what libhwloc came through there is loaded here, and only when it is needed, which `machine` does not.
     """
 
-    def __init__(self, handle: object, source: str) -> None:
-        """Take over a loaded handle; use the ``from_…`` constructors instead."""
+    def __init__(
+        self, handle: object, source: str, *, load: Callable[[], object] | None = None, copied: str | None = None
+    ) -> None:
+        """Take over a loaded handle; use the ``from_…`` constructors instead.
+
+        Args:
+            handle: a loaded ``hwloc_topology_t``; None to load it when it is first needed.
+            source: what to call it, for people.
+            load: gives the handle, where there is none yet.
+            copied: what was copied out of it already.
+        """
         self._handle: Any = handle
+        self._load = load
+        self._copied = copied
         self._machine: Machine | None = None
         self._source = source
         self._owner = os.getpid()
+        self._is_closed = False
+        self._users = 0
+        # By process: in a forked child, a lock that another thread held would be locked for ever.
+        self._locks: dict[int, RLock] = {}
 
     @classmethod
-    def _loaded(cls, handle: Any, source: str) -> Topology:
-        """Load a configured handle, and take it over; where that fails it is freed."""
-        try:
-            check(lib.hwloc_topology_load(handle), f"hwloc_topology_load of {source}")
-        except BaseException:
-            lib.hwloc_topology_destroy(handle)
-            raise
-        return cls(handle, source)
-
-    @classmethod
-    def from_this_system(cls) -> Topology:
+    def from_this_system(cls, *, pci: bool = True, network: bool = True) -> Topology:
         """Load the topology of the running system.
 
         libhwloc's own variables are honoured: with HWLOC_XMLFILE (and HWLOC_THISSYSTEM=1, to be allowed to bind) it
         reads a saved file instead of asking the kernel; with HWLOC_FSROOT, another sysfs tree.
 
+        Args:
+            pci: look at PCI devices, without which no GPU is known.
+            network: look too at what the system makes of PCI devices, such as network interfaces.
+
         Raises:
             HwlocError: libhwloc failed.
+            TopologyFileError: the file of HWLOC_XMLFILE, as for `from_xml_file`.
         """
-        return cls._loaded(_new_handle(), "this system")
+        wanted = (lib.WANT_PCI if pci else 0) | (lib.WANT_NETWORK if pci and network else 0)
+        file = _file_in_environment()
+        if file is not None:
+            document = read_regular_file(
+                file, what="the topology file of HWLOC_XMLFILE,", most_bytes=lib.XML_MOST_BYTES
+            )
+            return cls._from_xml(document, f"{file} (HWLOC_XMLFILE)", "this system", wanted)
+        return cls(_loaded(_new_handle(wanted), "this system"), "this system")
 
     @classmethod
     def from_xml_file(cls, path: str | os.PathLike[str]) -> Topology:
@@ -88,9 +129,10 @@ class Topology:
 
         Raises:
             TopologyFileError: the file cannot be read, is no hwloc topology, is of a version that this libhwloc
-                does not know, or has no CPU.
+                does not know, has no CPU, or is so malformed that libhwloc dies of it or takes too long or too much
+                memory.
         """
-        document = read_regular_file(path, what="the topology file", most_bytes=_MOST_BYTES)
+        document = read_regular_file(path, what="the topology file", most_bytes=lib.XML_MOST_BYTES)
         return cls._from_xml(document, os.fspath(path))
 
     @classmethod
@@ -100,23 +142,22 @@ class Topology:
         Raises:
             TopologyFileError: as `from_xml_file`.
         """
-        return cls._from_xml(document.encode() if isinstance(document, str) else document, "the XML given")
+        try:
+            content = document.encode() if isinstance(document, str) else document
+        except UnicodeEncodeError:
+            raise TopologyFileError("the XML given has lone surrogates in it, which are no characters") from None
+        return cls._from_xml(content, "the XML given")
 
     @classmethod
-    def _from_xml(cls, document: bytes, source: str) -> Topology:
-        # Here, since it costs half of `import hwnuma`, and a process that binds itself reads no file.
-        from hwnuma.hwloc.xml import normalized_xml
+    def _from_xml(cls, document: bytes, name: str, source: str | None = None, wanted: int = _EVERYTHING) -> Topology:
+        # Here, since a process that binds itself reads no file.
+        from hwnuma.hwloc.trial import load_apart
+        from hwnuma.hwloc.xml import checked_xml
 
-        content = normalized_xml(document, source, RUNNING_VERSION)
-        handle = _new_handle()
-        # libhwloc counts the terminating zero byte.
-        if lib.hwloc_topology_set_xmlbuffer(handle, content, len(content) + 1) < 0:
-            lib.hwloc_topology_destroy(handle)
-            raise TopologyFileError(_refusal(source))
-        try:
-            return cls._loaded(handle, source)
-        except HwlocError:
-            raise TopologyFileError(_refusal(source)) from None
+        content = checked_xml(document, name, RUNNING_VERSION)
+        copied = load_apart(content, name, wanted)
+        source = source or name
+        return cls(None, source, load=lambda: _imported(content, name, wanted), copied=copied)
 
     @classmethod
     def from_synthetic(cls, description: str) -> Topology:
@@ -137,7 +178,7 @@ class Topology:
                 f"libhwloc does not accept the synthetic topology {description!r}: write levels from the outside in, "
                 'such as "pack:2 numa:2 l3:2 core:4 pu:2" (hwloc manual, "Synthetic topologies")'
             ) from None
-        return cls._loaded(handle, source)
+        return cls(_loaded(handle, source), source)
 
     @classmethod
     def for_binding(cls, nodeset: NodeSet | None = None, cpuset: CpuSet = CpuSet()) -> Topology:
@@ -161,16 +202,27 @@ class Topology:
 
         Raises:
             ClosedTopologyError: the topology is closed.
+            HwlocError: there is no memory for it.
         """
-        handle = self._open_handle()
-        if self._machine is None:
-            self._machine = copy_machine(handle, self._source)
-        return self._machine
+        from hwnuma.hwloc.copy_out import (
+            machine_of,
+        )  # here, since who binds to a place that is planned needs no machine
+
+        if self._is_closed:
+            raise self._closed_error()
+        machine = self._machine
+        if machine is None:
+            if self._copied is None:
+                with _InUse(self) as handle:
+                    self._copied = _copy_out(handle)
+            machine = self._machine = machine_of(self._copied, self._source)
+        return machine
 
     @property
     def is_this_system(self) -> bool:
         """Whether libhwloc says that this is the running system (hwloc_topology_is_thissystem)."""
-        return bool(lib.hwloc_topology_is_thissystem(self._open_handle()))
+        with _InUse(self) as handle:
+            return bool(lib.hwloc_topology_is_thissystem(handle))
 
     def export_xml(self) -> str:
         """Write the topology as XML (hwloc_topology_export_xmlbuffer), PCI devices and disallowed CPUs included.
@@ -178,23 +230,62 @@ class Topology:
         Raises:
             HwlocError: libhwloc failed.
         """
-        handle = self._open_handle()
         buffer, length = ffi.new("char **"), ffi.new("int *")
-        check(lib.hwloc_topology_export_xmlbuffer(handle, buffer, length, 0), "hwloc_topology_export_xmlbuffer")
-        try:
-            return bytes(ffi.string(buffer[0])).decode()
-        finally:
-            lib.hwloc_free_xmlbuffer(handle, buffer[0])
+        with _InUse(self) as handle:
+            check(lib.hwloc_topology_export_xmlbuffer(handle, buffer, length, 0), "hwloc_topology_export_xmlbuffer")
+            try:
+                return bytes(ffi.string(buffer[0])).decode(errors="replace")
+            finally:
+                lib.hwloc_free_xmlbuffer(handle, buffer[0])
 
     def close(self) -> None:
         """Free the topology; a second call does nothing. In a forked child it is dropped and not freed.
 
+        Where another thread is in one of its methods, it is freed when that ends.
+
         A child that frees what it shares copies every page of it, and libhwloc's components may have
         threads or handles there that exist in the parent only.
         """
+        with self._lock():
+            self._is_closed = True
+            self._free_if_unused()
+
+    # ---- the handle, and who uses it ---------------------------------------------------------------------------
+
+    def _lock(self) -> RLock:
+        """This process's lock; one that the thread that has it may take again, as a signal handler would."""
+        return self._locks.setdefault(os.getpid(), RLock())
+
+    def _begin_use(self) -> Any:
+        with self._lock():
+            self._users += 1  # ahead of the look: a signal handler may close it in between
+            try:
+                return self._open_handle()
+            except BaseException:
+                self._end_use()
+                raise
+
+    def _end_use(self) -> None:
+        with self._lock():
+            self._users -= 1
+            self._free_if_unused()
+
+    def _free_if_unused(self) -> None:
+        if not self._is_closed or self._users or self._handle is None:
+            return
         handle, self._handle = self._handle, None
-        if handle is not None and self._owner == os.getpid():
+        if self._owner == os.getpid():
             lib.hwloc_topology_destroy(handle)
+
+    def _open_handle(self) -> Any:
+        if self._is_closed:
+            raise self._closed_error()
+        if self._handle is None and self._load is not None:
+            self._handle, self._owner = self._load(), os.getpid()
+        return self._handle
+
+    def _closed_error(self) -> ClosedTopologyError:
+        return ClosedTopologyError(f"the topology of {self._source} is closed: take its machine() before closing it")
 
     def __enter__(self) -> Topology:
         return self
@@ -205,11 +296,11 @@ class Topology:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
+        if getattr(self, "_locks", None) is not None:
             self.close()
 
     def __repr__(self) -> str:
-        return f"<Topology of {self._source}{', closed' if self._handle is None else ''}>"
+        return f"<Topology of {self._source}{', closed' if self._is_closed else ''}>"
 
     def __reduce__(self) -> str:
         raise TypeError("a Topology holds a libhwloc handle and cannot be pickled: pass on its machine()")
@@ -226,10 +317,11 @@ class Topology:
             HwlocError: with ESRCH if there is no such thread.
         """
         bitmap = new_bitmap()
-        check(
-            lib.hwloc_linux_get_tid_cpubind(self._handle_to_bind(), thread, bitmap),
-            f"hwloc_linux_get_tid_cpubind of thread {thread}",
-        )
+        with _InUse(self) as handle:
+            check(
+                lib.hwloc_linux_get_tid_cpubind(_to_bind(handle, self._source), thread, bitmap),
+                f"hwloc_linux_get_tid_cpubind of thread {thread}",
+            )
         return read_bitmap(CpuSet, bitmap)
 
     def set_cpubind(self, cpuset: CpuSet) -> None:
@@ -243,10 +335,11 @@ class Topology:
             HwlocError: the kernel refused, or the topology has no such CPU.
         """
         flags = lib.HWLOC_CPUBIND_THREAD | lib.HWLOC_CPUBIND_STRICT
-        check(
-            lib.hwloc_set_cpubind(self._handle_to_bind(), new_bitmap(cpuset), flags),
-            f"hwloc_set_cpubind to CPUs {cpuset or 'none'}",
-        )
+        with _InUse(self) as handle:
+            check(
+                lib.hwloc_set_cpubind(_to_bind(handle, self._source), new_bitmap(cpuset), flags),
+                f"hwloc_set_cpubind to CPUs {cpuset or 'none'}",
+            )
 
     def set_thread_cpubind(self, cpuset: CpuSet, thread: int = 0) -> None:
         """Bind one thread of any process (hwloc_linux_set_tid_cpubind).
@@ -259,10 +352,11 @@ class Topology:
             NotThisSystemError: the topology is another machine's.
             HwlocError: the kernel refused; ESRCH if there is no such thread.
         """
-        check(
-            lib.hwloc_linux_set_tid_cpubind(self._handle_to_bind(), thread, new_bitmap(cpuset)),
-            f"hwloc_linux_set_tid_cpubind of thread {thread} to CPUs {cpuset or 'none'}",
-        )
+        with _InUse(self) as handle:
+            check(
+                lib.hwloc_linux_set_tid_cpubind(_to_bind(handle, self._source), thread, new_bitmap(cpuset)),
+                f"hwloc_linux_set_tid_cpubind of thread {thread} to CPUs {cpuset or 'none'}",
+            )
 
     def set_membind(self, nodeset: NodeSet, policy: MemoryPolicy) -> None:
         """Set the calling thread's memory policy (hwloc_set_membind, THREAD): what is allocated from now on.
@@ -280,10 +374,11 @@ class Topology:
         """
         kind, extra = MEMBIND[policy.value]
         flags = lib.HWLOC_MEMBIND_THREAD | lib.HWLOC_MEMBIND_BYNODESET | extra
-        check(
-            lib.hwloc_set_membind(self._handle_to_bind(), new_bitmap(nodeset), kind, flags),
-            f"hwloc_set_membind, {policy}, to NUMA nodes {nodeset or 'none'}",
-        )
+        with _InUse(self) as handle:
+            check(
+                lib.hwloc_set_membind(_to_bind(handle, self._source), new_bitmap(nodeset), kind, flags),
+                f"hwloc_set_membind, {policy}, to NUMA nodes {nodeset or 'none'}",
+            )
 
     def get_membind(self) -> tuple[frozenset[MemoryPolicy], NodeSet]:
         """Read the calling thread's memory policy (hwloc_get_membind, THREAD).
@@ -298,31 +393,41 @@ class Topology:
         """
         bitmap, kind = new_bitmap(), ffi.new("hwloc_membind_policy_t *")
         flags = lib.HWLOC_MEMBIND_THREAD | lib.HWLOC_MEMBIND_BYNODESET
-        check(lib.hwloc_get_membind(self._handle_to_bind(), bitmap, kind, flags), "hwloc_get_membind")
+        with _InUse(self) as handle:
+            check(lib.hwloc_get_membind(_to_bind(handle, self._source), bitmap, kind, flags), "hwloc_get_membind")
         if kind[0] in (lib.HWLOC_MEMBIND_DEFAULT, lib.HWLOC_MEMBIND_FIRSTTOUCH):
             return frozenset({MemoryPolicy.NONE}), read_bitmap(NodeSet, bitmap)
         policies = frozenset(policy for policy in MemoryPolicy if MEMBIND[policy.value][0] == kind[0])
         return policies, read_bitmap(NodeSet, bitmap)
 
-    def _open_handle(self) -> Any:
-        if self._handle is None:
-            raise ClosedTopologyError(f"the topology of {self._source} is closed: take its machine() before closing it")
-        return self._handle
 
-    def _handle_to_bind(self) -> Any:
-        """The handle, if libhwloc would really bind: on a foreign topology it returns 0 and does nothing."""
-        handle = self._open_handle()
-        if not lib.hwloc_topology_is_thissystem(handle):
-            raise NotThisSystemError(
-                f"cannot bind through {self._source}: it does not describe the running system, and libhwloc would "
-                "silently do nothing; load Topology.from_this_system(), or for a saved file of this very machine set "
-                "HWLOC_XMLFILE and HWLOC_THISSYSTEM=1"
-            )
-        return handle
+def _copy_out(handle: Any) -> str:
+    text = ffi.new("struct hwnuma_text *")
+    check(lib.hwnuma_copy_out(handle, text), "copying the topology out")
+    try:
+        return bytes(ffi.buffer(text.bytes, text.used)).decode(errors="replace")
+    finally:
+        lib.free(text.bytes)
 
 
-def _refusal(source: str) -> str:
-    return (
-        f"libhwloc {version_text(RUNNING_VERSION)} cannot import {source} (EINVAL): its objects are incomplete or "
-        "contradict each other; HWLOC_XML_VERBOSE=1 in the environment makes libhwloc say where"
-    )
+def _to_bind(handle: Any, source: str) -> Any:
+    """The handle, if libhwloc would really bind: on a foreign topology it returns 0 and does nothing."""
+    if not lib.hwloc_topology_is_thissystem(handle):
+        raise NotThisSystemError(
+            f"cannot bind through {source}: it does not describe the running system, and libhwloc would silently do "
+            "nothing; load Topology.from_this_system(), or for a saved file of this very machine set HWLOC_XMLFILE and "
+            "HWLOC_THISSYSTEM=1"
+        )
+    return handle
+
+
+def _file_in_environment() -> str | None:
+    """The file that libhwloc would read instead of asking the kernel, or None.
+
+    HWLOC_COMPONENTS, where it is set, says what libhwloc asks: HWLOC_XMLFILE is of meaning then if it names "xml".
+    """
+    file = os.environ.get("HWLOC_XMLFILE")
+    components = os.environ.get("HWLOC_COMPONENTS")
+    if not file or (components is not None and "xml" not in components.split(",")):
+        return None
+    return "/dev/stdin" if file == "-" else file

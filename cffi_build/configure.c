@@ -1,0 +1,27 @@
+/* What every topology that is read for planning is configured with. */
+#include "hwnuma.h"
+
+/* Never loaded. The first six open GPU drivers, which wakes GPUs or creates contexts on them (hwloc FAQ, "How do I avoid
+ * hwloc touching GPUs"). "pci" is not needed: "linux" reads PCI devices from sysfs, as torch does. "x86" moves the calling
+ * thread over all CPUs to ask each, isolated ones too, and says what sysfs says. */
+static const char *const UNWANTED[] = {"cuda", "nvml", "opencl", "gl", "rsmi", "levelzero", "pci", "x86"};
+
+hwloc_topology_t hwnuma_new_topology(int wanted)
+{
+    hwloc_topology_t topology = NULL;
+    enum hwloc_type_filter_e io = wanted & WANT_PCI ? HWLOC_TYPE_FILTER_KEEP_ALL : HWLOC_TYPE_FILTER_KEEP_NONE;
+    if (hwloc_topology_init(&topology) < 0)
+        return NULL;
+    for (size_t i = 0; i < sizeof UNWANTED / sizeof *UNWANTED; i++)
+        /* One that this libhwloc was built without is refused, and that is as good. */
+        hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, UNWANTED[i]);
+    /* Disallowed CPUs stay, so that it can be said why a GPU has none. Without OS devices libhwloc does not read the
+     * classes of sysfs, disks' and displays' included. */
+    if (hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED) == 0
+        && hwloc_topology_set_io_types_filter(topology, io) == 0
+        && (wanted & WANT_NETWORK
+            || hwloc_topology_set_type_filter(topology, HWLOC_OBJ_OS_DEVICE, HWLOC_TYPE_FILTER_KEEP_NONE) == 0))
+        return topology;
+    hwloc_topology_destroy(topology);
+    return NULL;
+}
