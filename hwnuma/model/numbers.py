@@ -11,8 +11,8 @@ LARGEST_NUMBER = (1 << 63) - 1
 # That number's digits. More are refused unread: int() takes quadratic time, and above 4,300 digits a ValueError.
 _MOST_DIGITS = len(str(LARGEST_NUMBER))
 
-# Of one machine, and of one GPU: eight for each of the 8,192 CPUs that Linux can have, since MPI jobs may run several on
-# a CPU. A rank or a number of ranks above it is a mistake, or somebody's attempt to have memory allocated for it.
+# Of one machine, and of one GPU: eight for each of the 8,192 CPUs that Linux can have, since MPI jobs may run several
+# on a CPU. A rank or a number of ranks above it is a mistake, or somebody's attempt to have memory allocated for it.
 MOST_RANKS = 65_536
 
 
