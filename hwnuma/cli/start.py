@@ -30,6 +30,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         end_on_interrupt()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)
+    except ImportError as error:
+        from hwnuma.cli.exit_status import fail, status_of
+        from hwnuma.errors import HwnumaError
+
+        if not isinstance(error, HwnumaError):
+            raise
+        return fail("hwnuma", error, status_of(error))  # there is no extension module, or no libhwloc that fits it
+
+
+def _run(words: list[str]) -> int:
     if words[:1] != ["exec"]:
         from hwnuma.cli.main import main as whole
 
