@@ -30,18 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         end_on_interrupt()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["exec"]:
-        _become_at_handed_over_place(words[1:], os.environ)
     try:
-        if words[:1] == ["exec"]:
-            from hwnuma.cli import exec as exec_command
+        return _run(words)
+    except ImportError as error:
+        return _without_libhwloc(error)
 
-            return exec_command.main(words[1:])
+
+def _run(words: list[str]) -> int:
+    if words[:1] != ["exec"]:
         from hwnuma.cli.main import main as whole
 
         return whole(words)
-    except ImportError as error:
-        return _without_libhwloc(error)
+    _become_at_handed_over_place(words[1:], os.environ)
+    from hwnuma.cli import exec as exec_command
+
+    return exec_command.main(words[1:])
 
 
 def _without_libhwloc(error: ImportError) -> int:

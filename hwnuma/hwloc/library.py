@@ -12,13 +12,28 @@ from typing import Any, TypeVar
 from hwnuma.errors import HwlocError, HwlocVersionError
 from hwnuma.model.bitmap import Bitmap
 
-try:
-    from hwnuma.hwloc._hwloc import ffi, lib
-except ImportError as error:
-    raise HwlocVersionError(
+
+def _why_not_loaded(error: ImportError) -> str:
+    """Say why there is no extension module, and tell a source tree that hides the installed package from the rest."""
+    from pathlib import Path  # only now: this is somebody's mistake
+
+    folder = Path(__file__).parent
+    tree = folder.parent.parent
+    if not any(folder.glob("_hwloc.*")) and (tree / "cffi_build").is_dir():
+        return (
+            f"Python imports hwnuma from its source tree, {tree}, which has no extension module: build that in place "
+            f"with pip install -e {tree}, or start Python in another folder to import the hwnuma that is installed"
+        )
+    return (
         f"hwnuma's extension module cannot be loaded ({error}): reinstall hwnuma, and where it was built against a "
         "libhwloc of your own, see that this libhwloc is still there"
-    ) from error
+    )
+
+
+try:
+    from hwnuma.hwloc._hwloc import ffi, lib
+except ImportError as _error:
+    raise HwlocVersionError(_why_not_loaded(_error)) from _error
 
 __all__ = [
     "RUNNING_VERSION",
