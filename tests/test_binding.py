@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ import hwnuma
 from hwnuma import Binding, BindingError, CpuSet, HwlocError, NodeSet, NumaOptions, Topology
 from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.environment.outer_mask import explain, outer_binders
+from hwnuma.processes import procfs
 from hwnuma.processes.binding import apply, bind_thread
 from tests.processes import FIFTY_THREADS, answer_of, clean_environment, waiting
 from tests.require import require
@@ -197,6 +200,147 @@ def test_a_thread_started_in_the_block_follows_the_one_that_entered_it() -> None
         os.sched_setaffinity(ids[1], FIRST)
     assert (affinity(), affinity(ids[0]), affinity(ids[1])) == (BEFORE, BEFORE, FIRST)
     stop.set()
+
+
+class Waiting:
+    """A thread that waits until the end of the block, and starts others like it on request."""
+
+    def __init__(self, at: CpuSet | None = None) -> None:
+        self._asked: SimpleQueue[bool] = SimpleQueue()
+        self._made: SimpleQueue[Waiting] = SimpleQueue()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._wait, args=(at,), daemon=True)
+        self.tid = 0
+
+    def __enter__(self) -> Waiting:
+        self._thread.start()
+        assert self._ready.wait(60)
+        self.tid = self._thread.native_id or 0
+        return self
+
+    def _wait(self, at: CpuSet | None) -> None:
+        if at is not None:
+            os.sched_setaffinity(0, at)
+        self._ready.set()
+        while self._asked.get():
+            self._made.put(Waiting().__enter__())
+
+    def starts_another(self) -> Waiting:
+        """Have it start a thread, which begins where it is."""
+        self._asked.put(True)
+        return self._made.get(timeout=60)
+
+    def __exit__(self, *_error: object) -> None:
+        self._asked.put(False)
+        self._thread.join()
+
+
+class Hooked:
+    """A topology that calls something after each move of another thread."""
+
+    def __init__(self, topology: Topology, after_move: Callable[[CpuSet, int], object]) -> None:
+        self._topology, self._after_move = topology, after_move
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._topology, name)
+
+    def set_thread_cpubind(self, cpuset: CpuSet, thread: int = 0) -> None:
+        """Move it, and call that."""
+        self._topology.set_thread_cpubind(cpuset, thread)
+        self._after_move(cpuset, thread)
+
+
+def test_a_thread_that_is_started_while_undoing_is_put_back_too() -> None:
+    """By one that has not been put back yet, after the threads were listed: they are listed again."""
+    born: list[Waiting] = []
+    with Waiting() as parent, Topology.for_binding(cpuset=LAST) as topology:
+
+        def give_birth(_cpuset: CpuSet, _thread: int) -> None:
+            if not born:
+                born.append(parent.starts_another())
+
+        applied = apply(topology, Binding(0, cpuset=LAST))
+        hooked: Any = Hooked(topology, give_birth)
+        applied.undo(hooked)
+        assert [affinity(each) for each in (0, parent.tid, born[0].tid)] == [BEFORE] * 3
+        born[0].__exit__()
+
+
+def test_a_thread_that_was_on_the_cpus_before_stays_there() -> None:
+    """Somebody had pinned it to just these, so undoing must not take it for one that was started since."""
+    with Waiting(at=LAST) as pinned:
+        with hwnuma.bound(LAST), Waiting() as since:
+            assert affinity(pinned.tid) == affinity(since.tid) == LAST
+        assert affinity(pinned.tid) == LAST
+
+
+def test_a_thread_that_is_pinned_while_binding_and_set_free_again_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was to be left alone at first; moved after all, it is put back as the others are."""
+    with Waiting(at=FIRST) as pinned, Waiting(at=LAST) as new, Topology.for_binding(cpuset=LAST) as topology:
+        listings: list[list[int]] = []
+        real = procfs.thread_ids
+
+        def listed(pid: int | None = None) -> list[int]:
+            listings.append(real(pid))
+            if len(listings) == 3:
+                os.sched_setaffinity(pinned.tid, BEFORE)
+            return [tid for tid in listings[-1] if tid != new.tid or len(listings) > 1]
+
+        monkeypatch.setattr(procfs, "thread_ids", listed)
+        applied = apply(topology, Binding(0, cpuset=LAST))
+        assert affinity(pinned.tid) == LAST
+        assert pinned.tid not in applied.kept
+        applied.undo(topology)
+        assert affinity(pinned.tid) == BEFORE
+
+
+def test_threads_are_listed_until_nothing_new_has_come_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may leave a thread out of a listing while others come and go, so one that is quiet is not trusted."""
+    with Waiting() as late, Waiting(at=LAST) as new, Topology.for_binding(cpuset=LAST) as topology:
+        main = threading.get_native_id()
+        listings: list[None] = []
+
+        def listed(_pid: int | None = None) -> list[int]:
+            listings.append(None)
+            shown = {1: [main], 2: [main, new.tid], 3: [main, new.tid]}
+            return shown.get(len(listings), [main, new.tid, late.tid])
+
+        monkeypatch.setattr(procfs, "thread_ids", listed)
+        apply(topology, Binding(0, cpuset=LAST))
+        assert affinity(late.tid) == LAST
+        # One ahead of the first move, two quiet ones, one in which the late thread is moved, and three quiet ones.
+        assert len(listings) == 7
+
+
+def test_threads_are_put_back_as_they_are_listed_and_three_times_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While each time one more was put back; whatever starts threads for ever must not keep it for ever."""
+    with Waiting() as one, Waiting() as two, Waiting() as three, Topology.for_binding(cpuset=LAST) as topology:
+        applied = apply(topology, Binding(0, cpuset=LAST))
+        main = threading.get_native_id()
+        listings: list[None] = []
+
+        def listed(_pid: int | None = None) -> list[int]:
+            listings.append(None)
+            return [main, one.tid, two.tid, three.tid][: len(listings)]
+
+        monkeypatch.setattr(procfs, "thread_ids", listed)
+        applied.undo(topology)
+        assert [affinity(each) for each in (0, one.tid, two.tid, three.tid)] == [BEFORE, BEFORE, BEFORE, LAST]
+        assert len(listings) == 3
+
+
+def test_two_that_bind_one_thread_at_the_same_time_are_told() -> None:
+    """It does not end in silence with the thread elsewhere: an error, and all is as it was."""
+    with Waiting() as fought_for, Topology.for_binding(cpuset=LAST) as topology:
+
+        def move_back(_cpuset: CpuSet, thread: int) -> None:
+            os.sched_setaffinity(thread, BEFORE)
+
+        hooked: Any = Hooked(topology, move_back)
+        with pytest.raises(BindingError, match="something else binds them at the same time") as caught:
+            apply(hooked, Binding(0, cpuset=LAST))
+        assert caught.value.errno == errno.EAGAIN
+        assert [affinity(), affinity(fought_for.tid)] == [BEFORE] * 2
 
 
 def test_bound_restores_after_an_exception() -> None:
