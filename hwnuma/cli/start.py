@@ -42,6 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return whole(words)
     except ImportError as error:
         return _without_libhwloc(error)
+    finally:
+        _settle_standard_error()
+
+
+def _settle_standard_error() -> None:
+    """Let a standard error that takes nothing (a full disk) change nothing about the exit status."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        from hwnuma.cli.output import drop
+
+        drop(sys.stderr)
 
 
 def _without_libhwloc(error: ImportError) -> int:
