@@ -29,6 +29,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
 
 
 class HwnumaError(Exception):
@@ -97,29 +98,37 @@ class BindingError(HwnumaError, OSError):
 
 # ---- messages ------------------------------------------------------------------------------------------------
 
-# How the command line shows messages: the beginning of each line, and whether details are shown. None in a program
-# that only imports hwnuma, which sets up logging as it likes.
-_shown: tuple[str, bool] | None = None
+# How the command line shows messages: the beginning of each line, what makes a line of a message, and whether details
+# are shown. None in a program that only imports hwnuma, which sets up logging as it likes.
+_shown: tuple[str, Callable[[str], str], bool] | None = None
 
 
-def show_messages(beginning: str, *, details: bool = False) -> None:
+def show_messages(beginning: str, one_line: Callable[[str], str], *, details: bool = False) -> None:
     """Let messages appear on standard error, as a command line wants them.
 
     Args:
         beginning: of each line.
+        one_line: makes one line that is safe to show of a message, which may repeat what a process or a driver says.
         details: show those of `inform` too.
     """
     global _shown  # noqa: PLW0603 -- as logging's own set-up, it is the process's
-    _shown = beginning, details
+    _shown = beginning, one_line, details
 
 
 def _logger() -> logging.Logger:
     """Hwnuma's logger. logging is imported when there is something to say: it costs more than Python's own start."""
     import logging
 
-    if _shown is not None:
-        beginning, details = _shown
-        logging.basicConfig(format=f"{beginning}%(message)s", level=logging.INFO if details else logging.WARNING)
+    if _shown is not None and not logging.getLogger().handlers:
+        beginning, one_line, details = _shown
+
+        class OneLine(logging.Formatter):
+            def format(self, record: logging.LogRecord) -> str:
+                return one_line(super().format(record))
+
+        handler = logging.StreamHandler()
+        handler.setFormatter(OneLine(f"{beginning}%(message)s"))
+        logging.basicConfig(handlers=[handler], level=logging.INFO if details else logging.WARNING)
     return logging.getLogger("hwnuma")
 
 
@@ -132,5 +141,5 @@ def inform(sentence: str) -> None:
     """Log a detail, if somebody listens: who has not imported logging has not asked for details."""
     import sys
 
-    if (_shown is not None and _shown[1]) or "logging" in sys.modules:
+    if (_shown is not None and _shown[2]) or "logging" in sys.modules:
         _logger().info("%s", sentence)

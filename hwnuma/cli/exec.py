@@ -16,6 +16,7 @@ from hwnuma.launch.bind import bind_job
 from hwnuma.launch.execute import become, resolve_command
 from hwnuma.launch.job import Job
 from hwnuma.launch.told import Told
+from hwnuma.model.characters import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _exec(words: Sequence[str], environment: Mapping[str, str]) -> int:
     except OptionError as error:
         raise OptionError(f"{error} (see {WHERE} --help)") from None
     told = Told.asked(texts, environment)
-    show_messages("hwnuma: ", details=told.verbose)
+    show_messages("hwnuma: ", printable, details=told.verbose)
     for sentence in check_variables(environment):
         warn(sentence)
     job = Job.asked(texts, environment)

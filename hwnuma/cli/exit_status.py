@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from hwnuma.cli.output import complain
 from hwnuma.errors import BindingError, HwnumaError, PlanError
 
 # As in the contract of ``hwnuma plan``; and a shell's two for a command that it cannot run.
@@ -18,5 +17,5 @@ def status_of(error: HwnumaError) -> int:
 def fail(where: str, error: Exception, status: int) -> int:
     """Say in one line on standard error why a command failed, and give the exit status on."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    print(f"{where}: {text}", file=sys.stderr)
+    complain(f"{where}: {text}")
     return status

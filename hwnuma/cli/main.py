@@ -6,20 +6,21 @@ Thin: every command is a call of the library.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from hwnuma.cli.exit_status import DONE, NOTHING_PLANNED, RANK_NOT_PLACED, fail, status_of
 from hwnuma.cli.options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS, check_variables, meant
+from hwnuma.cli.output import complain, say, say_data, write_bytes
 from hwnuma.cli.parsing import Parser, add_options, format_option
 from hwnuma.devices.visible import VISIBLE_DEVICES
 from hwnuma.errors import GpuError, HwnumaError, OptionError, show_messages, warn
+from hwnuma.hwloc.files import write_whole_file
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job, plan_job
 from hwnuma.model.bitmap import CpuSet
+from hwnuma.model.characters import printable
 from hwnuma.model.gpu import FoundGpus
 from hwnuma.model.machine import Machine
 from hwnuma.model.option_table import PREFIX
@@ -119,7 +120,7 @@ def main(words: Sequence[str]) -> int:
     Returns:
         The exit status: 0 when all is done, 1 when some rank is not placed, 2 when nothing could be planned.
     """
-    show_messages("hwnuma: ")
+    show_messages("hwnuma: ", printable)
     where = "hwnuma"
     try:
         parsed = _parse(words)
@@ -131,9 +132,7 @@ def main(words: Sequence[str]) -> int:
         return COMMANDS[parsed.command].run(parsed, os.environ)
     except HwnumaError as error:
         return fail(where, error, status_of(error))
-    except BrokenPipeError:
-        # Whoever read the output has had enough; Python's own flush at exit must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read the output has had enough
         return DONE
 
 
@@ -147,7 +146,7 @@ def _version() -> int:
 
     from hwnuma.hwloc.library import RUNNING_VERSION, version_text
 
-    print(f"hwnuma {version('hwnuma')}, libhwloc {version_text(RUNNING_VERSION)}")
+    say(f"hwnuma {version('hwnuma')}, libhwloc {version_text(RUNNING_VERSION)}")
     return DONE
 
 
@@ -164,10 +163,12 @@ def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     if parsed.format in FORMATS:
         text = plan_as(plan, parsed.format)
         for warning in plan.warnings:  # beside what another program is to read
-            print(f"hwnuma plan: warning: {warning}", file=sys.stderr)
+            complain(f"hwnuma plan: warning: {warning}")
+        say(text)
+    elif parsed.format == "json":
+        say_data(plan.as_dict())
     else:
-        text = json.dumps(plan.as_dict(), indent=2) if parsed.format == "json" else str(plan)
-    print(text)
+        say(str(plan))
     return RANK_NOT_PLACED if plan.errors else DONE
 
 
@@ -182,10 +183,10 @@ def _show(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     try:
         found, localities = _located(machine, Job.asked(vars(parsed), environment))
     except GpuError as error:
-        print(machine_as_text(machine))
-        print(f"no GPUs: {error}")
+        say(machine_as_text(machine))
+        say(f"no GPUs: {printable(str(error))}")
         return DONE
-    print(machine_as_text(machine, found.all, localities))
+    say(machine_as_text(machine, found.all, localities))
     return DONE
 
 
@@ -198,11 +199,11 @@ def _gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     found, localities = _located(machine, Job.asked(vars(parsed), environment))
     if parsed.format == "json":
         data = {"schema": SCHEMA, "topology": machine.source, "source": found.source, "warnings": list(found.warnings)}
-        print(json.dumps({**data, "gpus": gpus_as_data(found.all, localities, found.visible)}, indent=2))
+        say_data({**data, "gpus": gpus_as_data(found.all, localities, found.visible)})
     else:
-        print(gpus_as_text(found.all, localities, found.visible))
+        say(gpus_as_text(found.all, localities, found.visible))
         for warning in found.warnings:
-            print(f"warning: {warning}")
+            say(f"warning: {printable(warning)}")
     return RANK_NOT_PLACED if any(locality.error for locality in localities) else DONE
 
 
@@ -210,12 +211,9 @@ def _capture(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     with Topology.from_this_system() as topology:
         document = topology.export_xml()
     if parsed.file == "-":
-        sys.stdout.write(document)
-        return DONE
-    try:
-        Path(parsed.file).write_text(document, encoding="utf-8")
-    except OSError as error:
-        raise OptionError(f"cannot write {parsed.file}: {error.strerror}") from None
+        write_bytes(document.encode())
+    else:
+        write_whole_file(parsed.file, document.encode())
     return DONE
 
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from hwnuma.cli.output import complain, write
 from hwnuma.errors import OptionError
 from hwnuma.model.option_table import Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Write the help as all else is written, so that a full disk is told."""
+        if file is sys.stderr:
+            for line in message.rstrip("\n").split("\n"):
+                complain(line)
+        else:
+            write(message)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and exiting."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Mapping, Sequence
 
+from hwnuma.cli.exit_status import fail
 from hwnuma.cli.interrupts import UndoneFirst
 from hwnuma.cli.options import BIND_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS
+from hwnuma.cli.output import say, say_data
 from hwnuma.cli.parsing import add_options, format_option
 from hwnuma.devices.discovery import state_nodes
 from hwnuma.errors import GpuNotFoundError, HwnumaError, OptionError
@@ -24,7 +24,8 @@ from hwnuma.model.plan import Binding
 from hwnuma.model.value import Value, field, replace
 from hwnuma.processes.binding import current_affinity
 from hwnuma.processes.procfs import affinity, process_id
-from hwnuma.processes.verification import Expected, Verification, audit_gpu_processes, environment_of, verify_process
+from hwnuma.processes.trust import environment_of
+from hwnuma.processes.verification import Expected, Verification, audit_gpu_processes, recorded_in, verify_process
 
 _WHERE = "where it should be"
 
@@ -105,17 +106,16 @@ def _print_verifications(verified: Sequence[Verification], form: str) -> None:
     from hwnuma.report.verification import verification_as_text, verifications_as_data
 
     if form == "json":
-        print(json.dumps(verifications_as_data(verified), indent=2))
+        say_data(verifications_as_data(verified))
     elif verified:
-        print("\n".join(map(verification_as_text, verified)))
+        say("\n".join(map(verification_as_text, verified)))
 
 
 def _verify_or_say(parsed: argparse.Namespace, pid: int, environment: Mapping[str, str]) -> Verification | None:
     try:
         return verify_process(pid, _expected(parsed, pid, environment), exact=parsed.exact)
     except HwnumaError as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        print(f"hwnuma verify: process {pid} cannot be verified: {text}", file=sys.stderr)
+        fail(f"hwnuma verify: process {pid} cannot be verified", error, NOTHING_VERIFIED)
         return None
 
 
@@ -125,14 +125,14 @@ def _expected(parsed: argparse.Namespace, pid: int, environment: Mapping[str, st
     if stated.cpus is not None:
         return Expected(stated.cpus, stated.nodes, stated.memory, "--cpus")
     its_own = environment_of(pid)
-    recorded = Expected.recorded(its_own)
+    recorded = recorded_in(its_own)
     if recorded is not None:
         return recorded
     ours = {option.variable: environment[option.variable] for option in PLAN_OPTIONS if option.variable in environment}
-    both = {**its_own, **ours}
+    both = {**its_own.variables, **ours}
     try:
         with Topology.from_this_system() as topology:
-            job = Job.asked({}, both)
+            job = Job.asked({option.name: vars(parsed).get(option.name) for option in GPU_OPTIONS}, both)
             planned = place(topology, replace(job, options=replace(job.options, keep_outer_mask=False)), None)
     except HwnumaError as error:
         raise OptionError(
@@ -163,7 +163,10 @@ def _verify_gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
     )
     if not audits and parsed.format != "json":
         raise GpuNotFoundError(f"no process is on any of the {len(gpus)} GPUs, as far as NVML shows them here")
-    print(json.dumps(audits_as_data(audits), indent=2) if parsed.format == "json" else audits_as_text(audits))
+    if parsed.format == "json":
+        say_data(audits_as_data(audits))
+    else:
+        say(audits_as_text(audits))
     verdicts = [audit.ok for audit in audits]
     if not [verdict for verdict in verdicts if verdict is not None]:
         return NOTHING_VERIFIED
@@ -176,7 +179,7 @@ def bind_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
     asked = Job.asked(vars(parsed), environment)
     for pid in [process_id(text) for text in parsed.pids]:  # all are read ahead of the first that is bound
         binding = told.place(asked.options.memory) or _planned(
-            replace(asked, environment=environment_of(pid)), pid, told
+            replace(asked, environment=environment_of(pid).variables), pid, told
         )
         with UndoneFirst():
             bind_process(pid, binding, all_threads=asked.options.all_threads, migrate=asked.options.migrate)

@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         end_on_interrupt()
     if not sys.executable:
-        print("hwnuma-python: this Python does not know its own path (sys.executable is empty)", file=sys.stderr)
+        from hwnuma.cli.output import complain
+
+        complain("hwnuma-python: this Python does not know its own path (sys.executable is empty)")
         return 126  # as a shell has it for what it cannot run
     return hwnuma(["exec", "--", sys.executable, *(sys.argv[1:] if arguments is None else arguments)])
 

@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(words)
     except ImportError as error:
         return _without_libhwloc(error)
+    finally:
+        _settle_standard_error()
 
 
 def _run(words: list[str]) -> int:
@@ -45,6 +47,17 @@ def _run(words: list[str]) -> int:
     from hwnuma.cli import exec as exec_command
 
     return exec_command.main(words[1:])
+
+
+def _settle_standard_error() -> None:
+    """Let a standard error that takes nothing (a full disk) change nothing about the exit status."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        from hwnuma.cli.output import drop
+
+        drop(sys.stderr)
 
 
 def _without_libhwloc(error: ImportError) -> int:

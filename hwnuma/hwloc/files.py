@@ -1,11 +1,16 @@
-"""Read a file that somebody names: a regular one, of bounded size, opened once."""
+"""Read and write a file that somebody names: a regular one, of bounded size, opened once; and whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
-from hwnuma.errors import TopologyFileError
+from hwnuma.errors import OptionError, TopologyFileError
+from hwnuma.model.characters import excerpt
+
+# How much of a name a message repeats.
+_SHOWN = 1000
 
 _OTHER_KINDS = {
     stat.S_IFDIR: "a folder",
@@ -30,14 +35,14 @@ def read_regular_file(path: str | os.PathLike[str], *, what: str, most_bytes: in
     Raises:
         TopologyFileError: it cannot be read, is no regular file, or is larger than that.
     """
-    name = os.fspath(path)
+    name = excerpt(os.fsdecode(path), _SHOWN)
     try:
         # Without O_NONBLOCK, the opening itself would wait for a FIFO's writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         raise TopologyFileError(f"cannot read {what} {name}: {error.strerror}") from None
     except ValueError:  # a NUL byte, or characters that no file name has
-        raise TopologyFileError(f"cannot read {what} {name!r}: no file can have this name") from None
+        raise TopologyFileError(f"cannot read {what} {name}: no file can have this name") from None
     try:
         return _content(descriptor, f"{what} {name}", most_bytes)
     except OSError as error:
@@ -60,3 +65,79 @@ def _content(descriptor: int, called: str, most_bytes: int) -> bytes:
             f"cannot read {called}: it is larger than {most_bytes} bytes, which no file of this kind is"
         )
     return b"".join(pieces)
+
+
+def write_whole_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that its name stands for what was there or for all of the new content, whatever happens.
+
+    It is written beside, synced, and renamed. A symbolic link is refused and never followed: in a folder that others
+    write to, it would decide which file is lost. A new file has the mode that the umask gives; one that replaces a file
+    of this user, that file's.
+
+    Args:
+        path: the file, or where there is none yet.
+        content: what is to be in it.
+
+    Raises:
+        OptionError: it cannot be written; what was there is as it was.
+    """
+    called = excerpt(os.fsdecode(path), _SHOWN)
+    above, name = os.path.split(path)
+    try:
+        folder = os.open(above or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise OptionError(f"cannot write {called}: its folder cannot be opened ({_reason(error)})") from None
+    try:
+        _replace(folder, name, content, called)
+    except OptionError:
+        raise
+    except (OSError, ValueError) as error:
+        raise OptionError(f"cannot write {called}: {_reason(error)}") from None
+    finally:
+        os.close(folder)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    # ValueError: a NUL byte, or characters that no file name has.
+    return error.strerror or str(error) if isinstance(error, OSError) else "no file can have this name"
+
+
+def _replace(folder: int, name: str, content: bytes, called: str) -> None:
+    mode = _mode_of_replaced(folder, name, called)
+    beside = f".hwnuma-{os.getpid()}-{os.urandom(6).hex()}"  # O_EXCL: it never is a link, nor a file of somebody else's
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    try:
+        try:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)  # a disk may tell only now that it is full
+        finally:
+            os.close(descriptor)
+        os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside, dir_fd=folder)
+        raise
+    with contextlib.suppress(OSError):  # some file systems cannot sync a folder; the file is whole in any case
+        os.fsync(folder)
+
+
+def _mode_of_replaced(folder: int, name: str, called: str) -> int | None:
+    """The mode to keep, if there is a file of ours; None for a new one.
+
+    Raises:
+        OptionError: what is there is no regular file.
+    """
+    try:
+        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(there.st_mode):
+        raise OptionError(f"cannot write {called}: it is a symbolic link, and none is followed; name the file itself")
+    if not stat.S_ISREG(there.st_mode):
+        kind = _OTHER_KINDS.get(stat.S_IFMT(there.st_mode), "something else")
+        raise OptionError(f"cannot write {called}: it is {kind}; write to standard output (-) and redirect that")
+    return stat.S_IMODE(there.st_mode) & 0o777 if there.st_uid == os.geteuid() else None

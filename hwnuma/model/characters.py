@@ -7,6 +7,10 @@ line of their own, and bidirectional controls that show a text in another order 
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 # How much of a text an error repeats.
 _SHOWN = 60
 
@@ -24,6 +28,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else _escape(character) for character in text)
+
+
+def printable_text(lines: Iterable[str]) -> str:
+    """Put lines together, each so that it only shows something and stays one line."""
+    return "\n".join(map(printable, lines))
 
 
 def _escape(character: str) -> str:

@@ -12,6 +12,8 @@ from itertools import chain, combinations
 from operator import or_
 
 from hwnuma.errors import TopologyFileError
+from hwnuma.model.bitmap import NodeSet
+from hwnuma.model.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,22 +48,26 @@ def check_machine(machine: Machine) -> None:
 
 
 def ambiguous_device(machine: Machine, address: str) -> PciDevice | None:
-    """The PCI device of an address that several have, if they are in one place; None if there is none.
+    """The one device that several of an address are taken for: a file that tells of two tells nothing of the place.
 
-    This is looked at only where somebody asks for it: a disk that has a network card's address harms no plan.
+    Its name names both. Published files have such devices (a disk with a network card's address), which harm no plan
+    unless somebody asks for them.
 
-    Raises:
-        TopologyFileError: they are near different CPUs.
+    Returns:
+        The first of them, if all are in one place; else one that hangs below the whole machine. None if there is none.
     """
     devices = [device for device in machine.pci_devices if device.address == address]
-    for device in devices:
-        if device.near_cpuset != devices[0].near_cpuset:
-            raise _error(
-                machine,
-                f"two PCI devices have the address {address}, one near CPUs {devices[0].near_cpuset or 'none'} and "
-                f"one near CPUs {device.near_cpuset or 'none'}",
-            )
-    return devices[0] if devices else None
+    places = list(dict.fromkeys(device.near_cpuset for device in devices))
+    if len(places) <= 1:
+        return devices[0] if devices else None
+    return replace(
+        devices[0],
+        near_type="Machine",
+        near_cpuset=machine.cpuset,
+        near_nodeset=NodeSet(node.os_index for node in machine.numa_nodes),
+        name=f"two PCI devices have its address, one near CPUs {places[0]} and one near CPUs {places[1]}",
+        is_near_root=True,
+    )
 
 
 def _error(machine: Machine, contradiction: str) -> TopologyFileError:

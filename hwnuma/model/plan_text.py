@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hwnuma.model.table import table
+from hwnuma.model.characters import printable_text
+from hwnuma.model.table import table_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ def plan_as_text(plan: Plan) -> str:
         )
         for binding in plan.bindings
     ]
-    lines = [table(("rank", "GPU", "PCI address", "node", "cores", "CPUs", "known from"), rows), ""]
+    lines = [*table_lines(("rank", "GPU", "PCI address", "node", "cores", "CPUs", "known from"), rows), ""]
     lines += [f"mode {plan.mode} on {plan.source}; allowed CPUs {plan.allowed_cpuset or 'none'}"]
     lines += [f"unused CPUs: {plan.unused_cpuset or 'none'}"]
     lines += [_sharing(plan)]
     lines += [f"rank {b.local_rank} is not placed: {b.error}" for b in plan.bindings if b.error is not None]
     lines += [f"warning: {warning}" for warning in plan.warnings]
-    return "\n".join(lines)
+    return printable_text(lines)
 
 
 def _sharing(plan: Plan) -> str:

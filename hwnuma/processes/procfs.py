@@ -19,6 +19,10 @@ _NODES = "/sys/devices/system/node"
 # PID_MAX_LIMIT of 64-bit Linux (linux/threads.h); /proc/sys/kernel/pid_max may be lower, and can be raised to it.
 LARGEST_PID = 1 << 22
 
+# An exec takes at most 6 MiB of arguments and environment (fs/exec.c). But a process may point the kernel at any part
+# of its memory instead (PR_SET_MM_MAP).
+_MOST_ENVIRONMENT = 8 << 20
+
 # The words of numa_maps (Linux, mpol_to_str). The one that begins like another is ahead of it.
 _POLICIES = {
     "default": MemoryPolicy.NONE,
@@ -139,9 +143,12 @@ def environment(pid: int) -> dict[str, str]:
     """The environment that a process was started with; what it has changed since is not in it.
 
     Raises:
-        OSError: there is no such process, or it is another user's.
+        OSError: there is no such process, or it is another user's; or its environment is larger than any can be.
     """
-    pieces = _content(f"{_process(pid)}/environ").split(b"\0")
+    content = _beginning(f"{_process(pid)}/environ", _MOST_ENVIRONMENT + 1)
+    if len(content) > _MOST_ENVIRONMENT:
+        raise OSError(errno.E2BIG, f"the environment of process {pid} is larger than {_MOST_ENVIRONMENT} bytes")
+    pieces = content.split(b"\0")
     pairs = (os.fsdecode(piece).partition("=") for piece in pieces if b"=" in piece)
     return {name: value for name, _, value in pairs}
 

@@ -77,6 +77,8 @@ def not_readable(pid: int, what: str, error: OSError) -> str:
     """Say why a file of a process in /proc cannot be read."""
     if isinstance(error, PermissionError):
         return f"/proc/{pid}/{what} may not be read: {_of_whom(pid, _CAP_SYS_PTRACE)}"
+    if error.errno == errno.E2BIG:
+        return str(error.strerror)
     if what == "numa_maps" and os.path.isdir(f"/proc/{pid}"):  # noqa: PTH112 -- only to word an error
         return f"there is no /proc/{pid}/{what}: this is a sandbox, or a kernel without NUMA"
     try:

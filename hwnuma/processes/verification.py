@@ -12,15 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from hwnuma.errors import BindingError, OptionError, PlanError
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
+from hwnuma.model.characters import printable
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
 from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import BOUND_CPUS, BOUND_MEMORY, BOUND_NODES, Binding
-from hwnuma.model.value import Value
+from hwnuma.model.value import Value, replace
 from hwnuma.policy.locality import locate
 from hwnuma.processes import procfs
 from hwnuma.processes.procfs import Pages, ThreadPolicy
 from hwnuma.processes.refusals import affinity_not_read, not_readable
+from hwnuma.processes.trust import ProcessEnvironment, environment_of
+
+# Linux cannot be built for more (NR_CPUS with MAXSMP; NODES_SHIFT). A record beyond has been made up, and may be long.
+_MOST_CPUS, _MOST_NODES = 8192, 1024
 
 
 class Expected(Value):
@@ -86,7 +91,7 @@ class Drift(Value):
 
     def __str__(self) -> str:
         how = "narrower than" if self.is_inside else "expected"
-        return f"thread {self.tid} ({self.name}) is on CPUs {self.found}, {how} {self.expected}"
+        return f"thread {self.tid} ({printable(self.name)}) is on CPUs {self.found}, {how} {self.expected}"
 
 
 class MemoryDrift(Value):
@@ -214,7 +219,7 @@ def verify(expected: Binding | CpuSet | None = None, pid: int | None = None, *, 
         return verify_process(pid, Expected.of(expected.check()), exact=exact)
     if isinstance(expected, CpuSet):
         return verify_process(pid, Expected(expected, source="given"), exact=exact)
-    recorded = Expected.recorded(environment_of(os.getpid() if pid is None else pid))
+    recorded = recorded_in(environment_of(os.getpid() if pid is None else pid))
     if recorded is None:
         raise OptionError(
             f"nothing says where process {os.getpid() if pid is None else pid} should be: hwnuma exec did not start it "
@@ -223,16 +228,21 @@ def verify(expected: Binding | CpuSet | None = None, pid: int | None = None, *, 
     return verify_process(pid, recorded, exact=exact)
 
 
-def environment_of(pid: int) -> dict[str, str]:
-    """The environment that a process was started with.
+def recorded_in(environment: ProcessEnvironment) -> Expected | None:
+    """What `hwnuma exec` has recorded in a process's environment, or None if it did not start it.
 
     Raises:
-        BindingError: there is no such process, or it is another user's.
+        OptionError: the record makes no sense.
     """
     try:
-        return procfs.environment(pid)
-    except OSError as error:
-        raise BindingError(error.errno, not_readable(pid, "environ", error)) from None
+        record = Expected.recorded(environment.variables)
+        if record is not None and (record.cpuset.last >= _MOST_CPUS or record.nodeset.last >= _MOST_NODES):
+            raise OptionError(f"Linux has at most {_MOST_CPUS} CPUs and {_MOST_NODES} nodes, and it names others")
+    except OptionError as error:
+        raise OptionError(f"what {BOUND_CPUS} and its like record in it makes no sense: {error}") from None
+    if record is None or not environment.foreign:
+        return record
+    return replace(record, source=f"{BOUND_CPUS} in its environment, on its own word ({environment.foreign})")
 
 
 def verify_process(pid: int | None, expected: Expected, *, exact: bool = False) -> Verification:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from hwnuma.model.characters import printable_text
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine, NumaNode
-from hwnuma.model.table import table
+from hwnuma.model.table import table_lines
 from hwnuma.policy.locality import Locality
 from hwnuma.report.data import gpus_as_data
 
@@ -30,7 +31,7 @@ def machine_as_text(machine: Machine, gpus: Sequence[Gpu] = (), localities: Sequ
         if node.os_index not in drawn:
             lines += _node_lines(machine, node, gpus, localities)
     lines += _homeless(gpus, localities)
-    return "\n".join(lines)
+    return printable_text(lines)
 
 
 def _node_lines(machine: Machine, node: NumaNode, gpus: Sequence[Gpu], localities: Sequence[Locality]) -> Iterator[str]:
@@ -63,6 +64,6 @@ def gpus_as_text(gpus: Sequence[Gpu], localities: Sequence[Locality], visible: S
     headers = ("GPU", "visible as", "PCI address", "UUID", "name", "node", "node's CPUs", "known from", "driver's CPUs")
     keys = ("index", "visible_as", "pci_address", "uuid", "name", "numa_node", "cpuset", "locality", "driver_cpuset")
     data = gpus_as_data(gpus, localities, visible)
-    lines = [table(headers, [["-" if row[key] is None else row[key] for key in keys] for row in data])]
+    lines = table_lines(headers, [["-" if row[key] is None else row[key] for key in keys] for row in data])
     lines += [f"GPU {row['index']}: {row['error']}" for row in data if row["error"]]
-    return "\n".join(lines)
+    return printable_text(lines)

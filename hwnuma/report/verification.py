@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hwnuma.model.characters import printable_text
 from hwnuma.model.plan import SCHEMA
-from hwnuma.model.table import table
+from hwnuma.model.table import table_lines
 from hwnuma.processes.procfs import Pages
 from hwnuma.processes.verification import GpuAudit, Verification
 
@@ -68,12 +69,12 @@ def verification_as_text(found: Verification) -> str:
     ]
     if found.drift:
         rows = [(d.tid, d.name, d.expected, d.found, "narrower" if d.is_inside else "outside") for d in found.drift]
-        lines.append(table(("thread", "name", "expected", "found", ""), rows))
+        lines.extend(table_lines(("thread", "name", "expected", "found", ""), rows))
     if found.memory_drift:
         policies = [(drift.tid, drift.name, drift.expected, drift.found) for drift in found.memory_drift]
-        lines.append(table(("thread", "name", "policy expected", "found"), policies))
+        lines.extend(table_lines(("thread", "name", "policy expected", "found"), policies))
     lines += [_pages_text(found)] if found.pages is not None else []
-    return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
+    return printable_text([*lines, *(f"note: {note}" for note in found.notes)])
 
 
 def _pages_text(found: Verification) -> str:
@@ -105,7 +106,7 @@ def audits_as_data(audits: Sequence[GpuAudit]) -> dict[str, Any]:
 def audits_as_text(audits: Sequence[GpuAudit]) -> str:
     """All GPU processes in one table, and what is off with each."""
     headers = ("pid", "name", "GPU", "node", "CPUs near it", "threads", "outside", "memory elsewhere", "")
-    lines = [table(headers, [_audit_row(audit) for audit in audits])]
+    lines = table_lines(headers, [_audit_row(audit) for audit in audits])
     for audit in audits:
         if audit.verification is None:
             lines.append(f"process {audit.pid} cannot be verified: {audit.error}")
@@ -113,7 +114,7 @@ def audits_as_text(audits: Sequence[GpuAudit]) -> str:
         lines += [f"process {audit.pid}: {problem}" for problem in audit.verification.problems]
         lines += [f"process {audit.pid}: {drift}" for drift in audit.verification.outside]
         lines += [f"process {audit.pid}: {note}" for note in audit.verification.notes]
-    return "\n".join(lines)
+    return printable_text(lines)
 
 
 def _audit_row(audit: GpuAudit) -> tuple[object, ...]:
