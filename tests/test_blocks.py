@@ -315,6 +315,31 @@ def test_memory_policies_of_blocks_may_end_in_any_order() -> None:
     assert save_policy() == before
 
 
+FORKED_POLICY = """
+import json, os, sys
+import hwnuma
+from hwnuma import Binding, CpuSet, MemoryPolicy, NodeSet
+from hwnuma.hwloc.mempolicy import save_policy
+before = save_policy()
+read, write = os.pipe()
+to = Binding(0, cpuset=CpuSet(os.sched_getaffinity(0)), nodeset=NodeSet(sys.argv[1]), memory=MemoryPolicy.INTERLEAVE)
+with hwnuma.bound(to):
+    inside = save_policy()
+    child = os.fork()
+os.write(write, b"back " if save_policy() == before != inside else b"not ")
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+print(json.dumps(os.read(read, 100).decode().split()))
+"""
+
+
+def test_a_forked_child_puts_its_own_memory_policy_back() -> None:
+    """It has inherited the policy with the thread that forked it."""
+    told, _ = answer_of(FORKED_POLICY, str(policies()))
+    assert told == ["back", "back"]
+
+
 def test_a_block_that_another_thread_ends_keeps_its_memory_policy_and_says_so(
     workers: tuple[Worker, Worker, Worker], caplog: pytest.LogCaptureFixture
 ) -> None:
