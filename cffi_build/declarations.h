@@ -77,7 +77,9 @@ int hwnuma_bind_self(const char *cpus, const char *nodes, int policy, int flags)
 
 #define WANT_PCI ...
 #define WANT_NETWORK ...
+#define WANT_FIRST_CACHES ...
 hwloc_topology_t hwnuma_new_topology(int wanted);
+int hwnuma_lacks_caches(hwloc_topology_t topology);
 
 struct hwnuma_text {
     char *bytes;

@@ -20,9 +20,11 @@ hwloc_topology_t hwnuma_load_for_binding(hwloc_const_bitmap_t cpus, hwloc_const_
  * str(CpuSet) writes it, or the libhwloc that runs does not fit. Why, is for the whole program to find out. */
 int hwnuma_bind_self(const char *cpus, const char *nodes, int policy, int flags);
 
-/* Make a topology that is configured and not loaded; NULL with errno. Wanted: PCI devices, and what the OS makes of them. */
-enum { WANT_PCI = 1, WANT_NETWORK = 2 };
+/* Make a topology that is configured and not loaded; NULL with errno. Wanted: PCI devices, what the OS makes of them, and
+ * first-level caches, which planning reads only where a CPU has no other (then hwnuma_lacks_caches says so). */
+enum { WANT_PCI = 1, WANT_NETWORK = 2, WANT_FIRST_CACHES = 4 };
 hwloc_topology_t hwnuma_new_topology(int wanted);
+int hwnuma_lacks_caches(hwloc_topology_t topology);
 
 /* What planning needs of a loaded topology, as text (see copy_out.c). The bytes are to be freed. -1 without memory. */
 struct hwnuma_text {

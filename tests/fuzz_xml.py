@@ -19,7 +19,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hwnuma import AffinityMode, HwnumaError, Machine, NumaOptions, PlanError, Topology, plan
+from hwnuma import (
+    AffinityMode,
+    GpuNotFoundError,
+    HwnumaError,
+    Machine,
+    NumaOptions,
+    PlanError,
+    Topology,
+    TopologyGpus,
+    plan,
+)
 from tests.conftest import TOPOLOGIES
 
 MOST_SECONDS, MOST_BYTES = 5.0, 1 << 30
@@ -132,14 +142,23 @@ def mutated(seed: int, number: int) -> bytes:
 
 
 def broken_promise(machine: Machine) -> str:
-    """What a plan on this machine says that no plan may say, or ""."""
+    """What a plan on this machine says that no plan may say, or "": without GPUs, with those of the machine, and with less."""
+    try:
+        found = TopologyGpus(machine).gpus()
+    except GpuNotFoundError:
+        found = ()
     for mode in AffinityMode:
-        made = plan(machine, (), NumaOptions(mode), ranks=2)
-        placed = [binding for binding in made if binding.error is None]
-        if any(not binding.cpuset or not binding.cpuset <= machine.allowed_cpuset for binding in placed):
-            return f"{mode}: CPUs that are not allowed, or none"
-        if mode is AffinityMode.EXCLUSIVE and any(made.overlaps()):
-            return f"{mode}: shares that overlap"
+        for options, gpus in (
+            (NumaOptions(mode), ()),
+            (NumaOptions(mode), found),
+            (NumaOptions(mode, reserve_first_cores=True), ()),
+        ):
+            made = plan(machine, gpus, options, ranks=None if gpus else 2)
+            placed = [binding for binding in made if binding.error is None]
+            if any(not binding.cpuset or not binding.cpuset <= machine.allowed_cpuset for binding in placed):
+                return f"{options}: CPUs that are not allowed, or none"
+            if mode is AffinityMode.EXCLUSIVE and any(made.overlaps()):
+                return f"{options}: shares that overlap"
     return ""
 
 

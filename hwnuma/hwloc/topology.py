@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hwnuma.model.machine import Machine
 
-_EVERYTHING = int(lib.WANT_PCI | lib.WANT_NETWORK)
+_EVERYTHING = int(lib.WANT_PCI | lib.WANT_NETWORK | lib.WANT_FIRST_CACHES)
 
 
 def _new_handle(wanted: int = _EVERYTHING) -> Any:
@@ -48,6 +48,15 @@ def _imported(document: bytes, source: str, wanted: int) -> Any:
         lib.hwloc_topology_destroy(handle)
         raise HwlocError(code, f"hwloc_topology_set_xmlbuffer of {source}: {os.strerror(code)}")
     return _loaded(handle, source)
+
+
+def _discovered(wanted: int) -> Any:
+    """Load this system; with first-level caches after all where some CPU has no other."""
+    handle = _loaded(_new_handle(wanted), "this system")
+    if wanted & lib.WANT_FIRST_CACHES or not lib.hwnuma_lacks_caches(handle):
+        return handle
+    lib.hwloc_topology_destroy(handle)
+    return _loaded(_new_handle(wanted | lib.WANT_FIRST_CACHES), "this system")
 
 
 class _InUse:
@@ -100,7 +109,7 @@ class Topology:
         self._locks: dict[int, RLock] = {}
 
     @classmethod
-    def from_this_system(cls, *, pci: bool = True, network: bool = True) -> Topology:
+    def from_this_system(cls, *, pci: bool = True, network: bool = True, first_caches: bool = True) -> Topology:
         """Load the topology of the running system.
 
         libhwloc's own variables are honoured: with HWLOC_XMLFILE (and HWLOC_THISSYSTEM=1, to be allowed to bind) it
@@ -109,6 +118,7 @@ class Topology:
         Args:
             pci: look at PCI devices, without which no GPU is known.
             network: look too at what the system makes of PCI devices, such as network interfaces.
+            first_caches: look at first-level caches where the CPUs have higher ones too. `machine` is the same without.
 
         Raises:
             HwlocError: libhwloc failed.
@@ -120,8 +130,9 @@ class Topology:
             document = read_regular_file(
                 file, what="the topology file of HWLOC_XMLFILE,", most_bytes=lib.XML_MOST_BYTES
             )
-            return cls._from_xml(document, f"{file} (HWLOC_XMLFILE)", "this system", wanted)
-        return cls(_loaded(_new_handle(wanted), "this system"), "this system")
+            # Of a file, leaving out caches saves nothing.
+            return cls._from_xml(document, f"{file} (HWLOC_XMLFILE)", "this system", wanted | lib.WANT_FIRST_CACHES)
+        return cls(_discovered(wanted | (lib.WANT_FIRST_CACHES if first_caches else 0)), "this system")
 
     @classmethod
     def from_xml_file(cls, path: str | os.PathLike[str]) -> Topology:
