@@ -11,7 +11,7 @@ from itertools import combinations
 import pytest
 
 import hwnuma
-from hwnuma import CpuSet, Machine, NoAllowedCpusError, NumaOptions, TopologyGpus
+from hwnuma import CpuSet, Gpu, Machine, NoAllowedCpusError, NumaOptions, TopologyGpus
 from hwnuma.model.plan import Binding, Plan
 
 
@@ -99,6 +99,31 @@ def test_many_ranks_that_share_are_written_in_groups() -> None:
         {"ranks": list(range(1000)), "cpuset": "0-3"},
         {"ranks": [1000, 1001], "cpuset": "4"},
     ]
+
+
+def test_one_reason_is_told_once_for_all_its_ranks(cut: hwnuma.Plan) -> None:
+    """The table has one line for the four GPUs of the other socket; a rank alone keeps its own sentence."""
+    told = [line for line in str(cut).splitlines() if "not placed" in line]
+    assert len(told) == 1
+    assert told[0].startswith("ranks 4-7 are not placed: the GPU of each is on NUMA node 1 with CPUs 28-55,84-111, ")
+    alone = hwnuma.Plan(cut.options, cut.source, cut.allowed_cpuset, cut.bindings[:5])
+    assert f"rank 4 is not placed: {cut[4].error}" in str(alone).splitlines()
+
+
+def test_different_reasons_are_told_apart(machine_of: Callable[[str], Machine]) -> None:
+    """A node that is not there, one that nobody knows with the way to say it, and cores that are too few."""
+    machine = machine_of("dgx2_v100")
+    gpus = [Gpu(0, numa_node=7), Gpu(1), Gpu(2, "0000:77:00.0"), Gpu(3, "0000:78:00.0"), Gpu(4, numa_node=9)]
+    told = [line for line in str(hwnuma.plan(machine, gpus, "node")).splitlines() if "not placed" in line]
+    assert [line.partition(":")[0] for line in told] == [
+        "rank 0 is not placed", "rank 1 is not placed", "ranks 2-3 are not placed", "rank 4 is not placed",
+    ]  # fmt: skip
+    assert "which NUMA node the GPU of each is on is not known" in told[2]
+    assert "--gpu-node ADDRESS=N" in told[2]
+    few = hwnuma.plan(
+        machine, [Gpu(number, numa_node=0) for number in range(16)], NumaOptions("node", minimum_cores=99)
+    )
+    assert "ranks 0-15 are not placed: each would get 24 cores, and at least 99" in str(few)
 
 
 def test_a_wrapped_command_runs_bound() -> None:

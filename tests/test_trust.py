@@ -185,28 +185,3 @@ def test_an_environment_larger_than_any_is_an_error(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(procfs, "_MOST_ENVIRONMENT", 500)
         with pytest.raises(BindingError, match=f"the environment of process {pid} is larger than 500 bytes"):
             environment_of(pid)
-
-
-def test_an_environment_without_end_is_not_read() -> None:
-    """A process may tell the kernel that its environment is any part of its memory (PR_SET_MM_ENV_END)."""
-    code = """
-import ctypes, mmap, sys
-libc = ctypes.CDLL(None, use_errno=True)
-PR_SET_MM, ENV_START, ENV_END, size = 35, 10, 11, 64 << 20
-memory = mmap.mmap(-1, size)
-memory[:] = b"A" * size
-start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-for what, where in ((ENV_START, start), (ENV_END, start + size)):
-    if libc.prctl(PR_SET_MM, what, ctypes.c_ulong(where), 0, 0):
-        print("refused")
-        sys.exit()
-print("ready", flush=True)
-sys.stdin.readline()
-"""
-    try:
-        with waiting(sys.executable, "-c", code) as process:
-            done = hwnuma("verify", str(process.pid))
-    except AssertionError:
-        pytest.skip("this kernel or container does not let a process move its environment")
-    assert done.returncode == 2
-    assert f"the environment of process {process.pid} is larger than 8388608 bytes" in done.stderr

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from hwnuma.model.bitmap import Bitmap
 from hwnuma.model.characters import printable_text
 from hwnuma.model.table import table_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hwnuma.model.plan import Plan
+    from hwnuma.model.plan import Binding, Plan
 
 
 def plan_as_text(plan: Plan) -> str:
@@ -28,7 +29,7 @@ def plan_as_text(plan: Plan) -> str:
     lines += [f"mode {plan.mode} on {plan.source}; allowed CPUs {plan.allowed_cpuset or 'none'}"]
     lines += [f"unused CPUs: {plan.unused_cpuset or 'none'}"]
     lines += [_sharing(plan)]
-    lines += [f"rank {b.local_rank} is not placed: {b.error}" for b in plan.bindings if b.error is not None]
+    lines += _not_placed(plan)
     lines += [f"warning: {warning}" for warning in plan.warnings]
     return printable_text(lines)
 
@@ -36,3 +37,27 @@ def plan_as_text(plan: Plan) -> str:
 def _sharing(plan: Plan) -> str:
     shared = [f"ranks {', '.join(map(str, ranks))} share CPUs {cpus}" for ranks, cpus in plan.sharing()]
     return "; ".join(shared) or "no CPU is given to two ranks"
+
+
+def _not_placed(plan: Plan) -> list[str]:
+    """Why ranks are not placed: one line for all of which the same is true, whichever their GPUs."""
+    of_reasons: dict[str, list[Binding]] = {}
+    for binding in plan.bindings:
+        if binding.error is not None:
+            of_reasons.setdefault(_reason_of_each(binding), []).append(binding)
+    return [
+        f"ranks {Bitmap(binding.local_rank for binding in bindings)} are not placed: {reason}"
+        if len(bindings) > 1
+        else f"rank {bindings[0].local_rank} is not placed: {bindings[0].error}"
+        for reason, bindings in of_reasons.items()
+    ]
+
+
+def _reason_of_each(binding: Binding) -> str:
+    """The sentence of a rank's error, without what is this rank's alone: the table above has its GPU and address."""
+    reason = str(binding.error).replace(f"rank {binding.local_rank} ", "each ")
+    for gpu in binding.gpus:
+        reason = reason.replace(f"{gpu} ", "the GPU of each ")
+        if gpu.pci_address is not None:
+            reason = reason.replace(gpu.pci_address, "ADDRESS")
+    return reason
