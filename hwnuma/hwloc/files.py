@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 
 from hwnuma.errors import OptionError, TopologyFileError
 from hwnuma.model.characters import excerpt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # How much of a name a message repeats.
 _SHOWN = 1000
@@ -118,11 +121,17 @@ def _replace(folder: int, name: str, content: bytes, called: str) -> None:
             os.close(descriptor)
         os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside, dir_fd=folder)
+        _tried(os.unlink, beside, dir_fd=folder)
         raise
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder; the file is whole in any case
-        os.fsync(folder)
+    _tried(os.fsync, folder)  # some file systems cannot sync a folder; the file is whole in any case
+
+
+def _tried(call: Callable[..., None], *arguments: object, **named: object) -> None:
+    """Do what may fail; contextlib.suppress costs a rank's start more than all that is here."""
+    try:
+        call(*arguments, **named)
+    except OSError:
+        return
 
 
 def _mode_of_replaced(folder: int, name: str, called: str) -> int | None:

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, TypeVar
 
 from hwnuma.errors import HwlocError, HwlocVersionError
-from hwnuma.model.bitmap import Bitmap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    from hwnuma.model.bitmap import Bitmap
+
+    _BitmapT = TypeVar("_BitmapT", bound=Bitmap)
 
 
 def _why_not_loaded(error: ImportError) -> str:
@@ -46,8 +52,6 @@ __all__ = [
     "read_bitmap",
     "version_text",
 ]
-
-_BitmapT = TypeVar("_BitmapT", bound=Bitmap)
 
 
 def version_text(version: int) -> str:

@@ -9,7 +9,6 @@ import errno
 import os
 from _thread import get_native_id
 from collections.abc import Iterable
-from contextlib import suppress
 
 from hwnuma.errors import BindingError, HwlocError, inform, warn
 from hwnuma.hwloc.mempolicy import migrate_pages, restore_policy, save_policy
@@ -110,10 +109,12 @@ def _set_policy(topology: Topology, applied: Applied) -> BindingError | None:
 
 def _take_back(applied: Applied) -> None:
     """Put the policy back that could not be changed as a whole; where even that is denied, nothing has changed."""
-    if applied.policy is not None:
-        with suppress(HwlocError):
-            restore_policy(applied.policy[1])
-    applied.policy = None
+    saved, applied.policy = applied.policy, None
+    try:
+        if saved is not None:
+            restore_policy(saved[1])
+    except HwlocError:
+        return
 
 
 def _memory_remedy(code: int | None) -> str:
