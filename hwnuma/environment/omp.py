@@ -7,10 +7,9 @@ set to false: the places say where threads belong once somebody asks for pinning
 
 from __future__ import annotations
 
-import enum
-
 from hwnuma.errors import OptionError
 from hwnuma.model.characters import shown
+from hwnuma.model.choice import Choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 _PLACES = ("OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
 
-class OmpVariables(str, enum.Enum):
+class OmpVariables(Choice):
     """What to do with OpenMP's variables of a command."""
 
     OFF = "off"
@@ -40,9 +39,6 @@ class OmpVariables(str, enum.Enum):
         if str(value).lower() in switches:
             return switches[str(value).lower()]
         raise OptionError(f"{shown(str(value))} is none of {', '.join(member.value for member in cls)}")
-
-    def __str__(self) -> str:
-        return str(self.value)
 
 
 def omp_environment(choice: OmpVariables, cores: Sequence[CpuSet], environment: Mapping[str, str]) -> dict[str, str]:

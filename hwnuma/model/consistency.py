@@ -7,12 +7,10 @@ cores (virtual machines), caches over several nodes, numbers with gaps.
 
 from __future__ import annotations
 
-from functools import reduce
 from itertools import chain, combinations
-from operator import or_
 
 from hwnuma.errors import TopologyFileError
-from hwnuma.model.bitmap import NodeSet
+from hwnuma.model.bitmap import NodeSet, joined
 from hwnuma.model.value import replace
 
 TYPE_CHECKING = False
@@ -80,7 +78,7 @@ def _error(machine: Machine, contradiction: str) -> TopologyFileError:
 def _misplaced(machine: Machine, kind: str, parts: Sequence[_Part]) -> Iterator[str]:
     """Say which part has CPUs that the machine has not, or that another of its kind has."""
     masks = [part.cpuset.mask for part in parts]
-    together = reduce(or_, masks, 0)
+    together = joined(masks)
     if together & ~machine.cpuset.mask:
         part = next(part for part in parts if not part.cpuset <= machine.cpuset)
         beyond = part.cpuset - machine.cpuset

@@ -6,12 +6,9 @@ copied from is gone. All indexes are OS indexes (the kernel's), all sizes are by
 
 from __future__ import annotations
 
-from collections import Counter
-from functools import cached_property
-
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
 from hwnuma.model.consistency import ambiguous_device, check_machine
-from hwnuma.model.value import Value, replace
+from hwnuma.model.value import Value, cached_property, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -233,8 +230,11 @@ class _Directory:
     @cached_property
     def pci_devices(self) -> dict[str, PciDevice]:
         """By address, those whose address is their own."""
-        times = Counter([device.address for device in self._machine.pci_devices])
-        return {device.address: device for device in self._machine.pci_devices if times[device.address] == 1}
+        found = {device.address: device for device in self._machine.pci_devices}
+        if len(found) < len(self._machine.pci_devices):
+            addresses = [device.address for device in self._machine.pci_devices]
+            found = {address: device for address, device in found.items() if addresses.count(address) == 1}
+        return found
 
     @cached_property
     def caches(self) -> tuple[Cache, ...]:

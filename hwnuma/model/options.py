@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import enum
-
 from hwnuma.errors import OptionError
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.characters import shown
+from hwnuma.model.choice import Choice
 from hwnuma.model.option_table import Count, Option, attributes_text, one_of, switch, values_of
 from hwnuma.model.value import Value, field
 
@@ -27,23 +26,7 @@ if TYPE_CHECKING:
     from hwnuma.model.value import Converted
 
 
-class _Choice(str, enum.Enum):
-    """An enumeration of strings that names its members when a value is none of them."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> None:
-        known = ", ".join(member.value for member in cls)
-        raise OptionError(f"{shown(str(value))} is no {cls._title()}: choose one of {known}")
-
-    @classmethod
-    def _title(cls) -> str:
-        return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in cls.__name__).strip()
-
-    def __str__(self) -> str:
-        return str(self.value)
-
-
-class AffinityMode(_Choice):
+class AffinityMode(Choice):
     """Which CPUs a rank gets; equal by value to torch.numa.binding.AffinityMode (torch 2.13).
 
     In the examples, GPU 0 and GPU 1 are on NUMA node 0 of a package with nodes 0 (CPUs 0-7, L3s over 0-3 and 4-7)
@@ -63,7 +46,7 @@ class AffinityMode(_Choice):
     """The cores under one last-level cache of the node: 0-3 and 4-7; shared if there are fewer caches than GPUs."""
 
 
-class DivideAmong(_Choice):
+class DivideAmong(Choice):
     """Among which GPUs `exclusive` and `core-complex` divide a node."""
 
     AUTO = "auto"
@@ -76,7 +59,7 @@ class DivideAmong(_Choice):
     """Every GPU of the machine: a GPU's share is the same whatever a job sees, and two jobs never overlap."""
 
 
-class MemoryPolicy(_Choice):
+class MemoryPolicy(Choice):
     """The Linux memory policy that goes with the CPUs (set_mempolicy)."""
 
     NONE = "none"
@@ -92,7 +75,7 @@ class MemoryPolicy(_Choice):
     """Page by page over the near nodes (MPOL_INTERLEAVE)."""
 
 
-class UnknownLocality(_Choice):
+class UnknownLocality(Choice):
     """What to do with a GPU of which no source says where it is."""
 
     ERROR = "error"
@@ -102,7 +85,7 @@ class UnknownLocality(_Choice):
     """Take the CPU-bearing node with the lowest number, as torch does."""
 
 
-class NoAllowedCpus(_Choice):
+class NoAllowedCpus(Choice):
     """What to do with a GPU whose node has no CPU that this process may use."""
 
     ERROR = "error"
@@ -112,7 +95,7 @@ class NoAllowedCpus(_Choice):
     """Take the nearest node, by the kernel's distances, that has CPUs to use."""
 
 
-class RankOrder(_Choice):
+class RankOrder(Choice):
     """Which GPU a rank drives when there are more ranks than GPUs."""
 
     BLOCK = "block"
@@ -316,7 +299,7 @@ class NumaOptions(Value):
         """Turn values into what their fields hold, and refuse what makes no sense."""
         for name, option in self._options.items():
             value, default = getattr(self, name), self._defaults.get(name, AffinityMode.NODE)
-            if isinstance(default, (_Choice, CpuSet)):
+            if isinstance(default, (Choice, CpuSet)):
                 object.__setattr__(self, name, type(default)(value))
             elif isinstance(option.convert, Count) and value is not None:
                 option.convert.check(name, value)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from functools import reduce
 from itertools import islice
-from operator import or_
 
-from hwnuma.model.bitmap import CpuSet, NodeSet, union
+from hwnuma.model.bitmap import CpuSet, NodeSet, joined, union
 from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
 from hwnuma.model.value import Value
 
@@ -17,11 +14,14 @@ _PROGRAM = f"{__file__.removesuffix('model/plan.py')}__main__.py"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import overload
 
     from hwnuma.errors import BindingError, HwnumaError
     from hwnuma.model.contract import BindingDict, ErrorDict, PlanDict
     from hwnuma.model.gpu import Gpu
+else:
+    from _collections_abc import Sequence  # as in bitmap.py: without the package collections
 
 # Of the JSON contracts of plans and verifications: keys may be added to one, and those that are there stay.
 SCHEMA = 1
@@ -165,7 +165,7 @@ class Plan(Value, Sequence[Binding]):
     def is_disjoint(self) -> bool:
         """Whether no CPU is given to two ranks."""
         masks = [binding.cpuset.mask for binding in self.bindings]
-        return sum(masks) == reduce(or_, masks, 0)  # equal only where no bit is in two masks
+        return sum(masks) == joined(masks)  # equal only where no bit is in two masks
 
     def overlaps(self) -> Iterator[tuple[int, int, CpuSet]]:
         """The pairs of ranks that share CPUs, as (rank, other rank, the CPUs).

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import dataclasses
     import inspect
     from collections.abc import Callable
+    from functools import cached_property as cached_property  # noqa: PLC0414 -- for whoever imports it here
     from typing import Any, ClassVar, Generic, TypeVar, overload
 
     from typing_extensions import dataclass_transform
@@ -54,6 +55,21 @@ class _Field:
 def field(*, default: Any = _NO_DEFAULT, option: Option | None = None) -> Any:
     """Declare a field: its default, if it has one, and the option that fills it (`hwnuma.model.option_table`)."""
     return _Field(default, option)
+
+
+if not TYPE_CHECKING:
+
+    class cached_property:  # noqa: N801 -- it stands in for functools' own, which costs ten times what is here
+        """A property that is worked out when it is first asked for, and kept in the object's __dict__."""
+
+        def __init__(self, work_out: Callable[[Any], Any]) -> None:
+            self.work_out, self.__doc__ = work_out, work_out.__doc__
+
+        def __get__(self, instance: object | None, _owner: type) -> Any:
+            if instance is None:
+                return self
+            found = instance.__dict__[self.work_out.__name__] = self.work_out(instance)
+            return found
 
 
 class _MadeWhenAsked:

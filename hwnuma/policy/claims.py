@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 from hwnuma.errors import NoAllowedCpusError, PlanError, UnknownLocalityError
 from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions
 from hwnuma.policy.locality import Locality
@@ -56,12 +54,12 @@ def gpus_to_divide_among(
         options: `divide_among` counts here.
         all_gpus: all GPUs of the machine.
     """
-    drivers: dict[int, list[int]] = defaultdict(list)
+    drivers: dict[int, list[int]] = {}
     for rank, places in enumerate(rank_gpus):
         for place in places:
-            drivers[place].append(rank)
+            drivers.setdefault(place, []).append(rank)
     # `auto` was decided by whoever knows what other ranks see (hwnuma.launch.job); a plan for all ranks needs no more.
-    order = [(gpu, drivers[place] or [NOBODY]) for place, gpu in enumerate(gpus)]
+    order = [(gpu, drivers.get(place) or [NOBODY]) for place, gpu in enumerate(gpus)]
     if options.divide_among is DivideAmong.ALL:
         # By the machine's own numbers, and as many claims for each GPU, whoever sees or drives it, so that all jobs
         # divide alike; among visible GPUs alone, in the job's order.

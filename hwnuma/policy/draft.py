@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import or_
-
 from hwnuma.errors import NotEnoughCoresError, PlanError
-from hwnuma.model.bitmap import CpuSet, NodeSet, union
+from hwnuma.model.bitmap import CpuSet, NodeSet, joined, union
 from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding, Plan
 from hwnuma.policy.claims import NOBODY, Claim
@@ -58,7 +55,7 @@ class Draft:
     def _outcome(self, rank: int, claims: Sequence[Claim]) -> _Outcome:
         """What one rank gets: the union of its claims, or the error of the first that failed."""
         error = next((claim.error for claim in claims if claim.error is not None), None)
-        lot = self._lot(reduce(or_, [claim.mask for claim in claims], 0))
+        lot = self._lot(joined([claim.mask for claim in claims]))
         if error is None and lot.cores < self._options.minimum_cores:
             error = _too_few_cores(rank, lot.cores, self._options)
         sources = dict.fromkeys([claim.locality.source for claim in claims if claim.locality.source])
@@ -156,7 +153,7 @@ def _broken(machine: Machine, how: str) -> PlanError:
 def _is_disjoint(outcomes: Sequence[_Outcome]) -> bool:
     """Whether no CPU is given to two ranks: masks add up to their union only where no bit is in two of them."""
     masks = [outcome.lot.cpuset.mask for outcome in outcomes]
-    return sum(masks) == reduce(or_, masks, 0)
+    return sum(masks) == joined(masks)
 
 
 def _warnings(machine: Machine, options: NumaOptions, outcomes: Sequence[_Outcome]) -> Iterator[str]:

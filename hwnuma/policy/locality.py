@@ -16,8 +16,6 @@ several (a Package of SNC nodes), all (numa_node is -1) or none (a restricted cp
 
 from __future__ import annotations
 
-from collections import Counter
-
 from hwnuma.errors import NoAllowedCpusError, PlanError, UnknownLocalityError
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
 from hwnuma.model.options import UnknownLocality
@@ -27,11 +25,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    _Turns = dict[tuple[int, ...], int]
+
     from hwnuma.model.gpu import Gpu
     from hwnuma.model.machine import Machine, NumaNode, PciDevice
 
 # How many GPUs had their turn, by the numbers of the nodes that are equally near to them.
-_Turns = Counter[tuple[int, ...]]
 
 
 class Locality(Value):
@@ -61,8 +60,8 @@ def locate(
         For each GPU a Locality with one node, or with an error.
     """
     found = [_candidates(machine, gpu, nccl_nodes or {}, unknown) for gpu in gpus]
-    turns: _Turns = Counter()
-    spare_turns: _Turns = Counter()
+    turns: _Turns = {}
+    spare_turns: _Turns = {}
     for place, locality in enumerate(found):
         if len(locality.nodes) > 1:
             found[place] = _deal(machine, locality, turns, spare_turns)
@@ -76,14 +75,18 @@ def _deal(machine: Machine, locality: Locality, turns: _Turns, spare_turns: _Tur
     """
     nodes = locality.nodes
     key = tuple([node.os_index for node in nodes])
-    picked = nodes[turns[key] % len(nodes)]
-    turns[key] += 1
+    picked = nodes[_turn(turns, key) % len(nodes)]
     if picked.cpuset.isdisjoint(machine.allowed_cpuset):
         usable = [node for node in nodes if not node.cpuset.isdisjoint(machine.allowed_cpuset)]
         if usable:
-            picked = usable[spare_turns[key] % len(usable)]
-            spare_turns[key] += 1
+            picked = usable[_turn(spare_turns, key) % len(usable)]
     return Locality((picked,), locality.source)
+
+
+def _turn(turns: _Turns, key: tuple[int, ...]) -> int:
+    """How often it was the turn of these nodes, this time not counted."""
+    turns[key] = turns.get(key, 0) + 1
+    return turns[key] - 1
 
 
 def _candidates(  # noqa: PLR0911 -- the order of sources reads as one list

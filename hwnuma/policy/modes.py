@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import reduce
 from itertools import pairwise
-from operator import or_
 
 from hwnuma.errors import NotEnoughCoresError
-from hwnuma.model.bitmap import CpuSet, union
+from hwnuma.model.bitmap import CpuSet, joined, union
 from hwnuma.model.machine import Machine, NumaNode
 from hwnuma.model.options import AffinityMode
 
-# From a machine, one of its nodes, and how many ranks each GPU on it has, to the CPUs of each rank, GPU by GPU.
-Share = Callable[[Machine, NumaNode, Sequence[int]], Sequence[int]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    # From a machine, one of its nodes, and how many ranks each GPU on it has, to the CPUs of each rank, GPU by GPU.
+    Share = Callable[[Machine, NumaNode, Sequence[int]], Sequence[int]]
 
 
 def _share_whole_node(machine: Machine, node: NumaNode, ranks_by_gpu: Sequence[int]) -> Sequence[int]:
@@ -40,9 +41,9 @@ def _share_cores(machine: Machine, node: NumaNode, ranks_by_gpu: Sequence[int]) 
             "ranks that want cores of their own: use mode node or core-complex, which share, or start fewer ranks"
         )
     if len(set(ranks_by_gpu)) > 1:
-        return [reduce(or_, part) for part in _slices(cores, sum(ranks_by_gpu))]
+        return [joined(part) for part in _slices(cores, sum(ranks_by_gpu))]
     of_gpus = _slices(cores, len(ranks_by_gpu))
-    return [reduce(or_, part) for of_gpu in of_gpus for part in _slices(of_gpu, ranks_by_gpu[0])]
+    return [joined(part) for of_gpu in of_gpus for part in _slices(of_gpu, ranks_by_gpu[0])]
 
 
 def _slices(cores: Sequence[int], number: int) -> list[Sequence[int]]:

@@ -10,14 +10,12 @@ The time grows as the machine and the number of ranks do. While it is divided, a
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-
 from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError
 from hwnuma.model.options import AffinityMode, NoAllowedCpus, NumaOptions
 from hwnuma.policy.claims import Claim, gpu_claims, gpus_to_divide_among, spread_claims
 from hwnuma.policy.draft import Draft
 from hwnuma.policy.locality import Locality, disagreements, locate
-from hwnuma.policy.modes import SHARES, Share
+from hwnuma.policy.modes import SHARES
 from hwnuma.policy.ranks import ranks_to_gpus, usable_cpus
 
 TYPE_CHECKING = False
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from hwnuma.model.gpu import Gpu
     from hwnuma.model.machine import Machine, NumaNode
     from hwnuma.model.plan import Plan
+    from hwnuma.policy.modes import Share
 
 
 def make_plan(
@@ -124,10 +123,10 @@ def _nearest_usable(machine: Machine, home: NumaNode | None) -> NumaNode | None:
 
 def _settle(machine: Machine, claims: Sequence[Claim], options: NumaOptions) -> None:
     """Give every claim that has a node its CPUs, or the error that says why it gets none."""
-    by_node: dict[int, list[Claim]] = defaultdict(list)
+    by_node: dict[int, list[Claim]] = {}
     for claim in claims:
         if claim.error is None:
-            by_node[claim.node.os_index].append(claim)
+            by_node.setdefault(claim.node.os_index, []).append(claim)
     idle = _idle_nodes(machine, by_node) if options.use_idle_nodes else {}
     share = SHARES[options.affinity_mode]
     for number, sharers in by_node.items():
@@ -140,9 +139,11 @@ def _settle(machine: Machine, claims: Sequence[Claim], options: NumaOptions) -> 
 
 def _share_node(machine: Machine, node: NumaNode, sharers: Sequence[Claim], share: Share) -> None:
     """Add to every claim its part of a node: the claims' own, or one that is handed to them."""
-    ranks_by_gpu = list(Counter([claim.gpu for claim in sharers]).values())
+    ranks_by_gpu: dict[int, int] = {}
+    for claim in sharers:
+        ranks_by_gpu[claim.gpu] = ranks_by_gpu.get(claim.gpu, 0) + 1
     try:
-        parts = share(machine, node, ranks_by_gpu)
+        parts = share(machine, node, list(ranks_by_gpu.values()))
     except NotEnoughCoresError as error:
         for claim in sharers:
             claim.error = claim.error or error
@@ -153,7 +154,7 @@ def _share_node(machine: Machine, node: NumaNode, sharers: Sequence[Claim], shar
 
 def _idle_nodes(machine: Machine, by_node: Mapping[int, Sequence[Claim]]) -> dict[int, list[NumaNode]]:
     """Hand each node without GPUs to one with GPUs in the same package: the nearest, then the least endowed."""
-    endowed: dict[int, list[NumaNode]] = defaultdict(list)
+    endowed: dict[int, list[NumaNode]] = {}
     homes = [sharers[0].node for sharers in by_node.values()]
     for idle in machine.nodes_of(machine.allowed_cpuset):
         package = machine.package_cpus(idle)
@@ -163,10 +164,10 @@ def _idle_nodes(machine: Machine, by_node: Mapping[int, Sequence[Claim]]) -> dic
 
         def cost(home: NumaNode, idle: NumaNode = idle) -> tuple[int, float, int]:
             distance = machine.distances.between(home.os_index, idle.os_index) or 0
-            load = len(endowed[home.os_index]) / len(by_node[home.os_index])
+            load = len(endowed.get(home.os_index, ())) / len(by_node[home.os_index])
             return distance, load, abs(home.os_index - idle.os_index)
 
-        endowed[min(near, key=cost).os_index].append(idle)
+        endowed.setdefault(min(near, key=cost).os_index, []).append(idle)
     return endowed
 
 
