@@ -80,13 +80,13 @@ hwloc_topology_t hwnuma_load_for_binding(hwloc_const_bitmap_t cpus, hwloc_const_
 {
     hwloc_topology_t topology = NULL;
     char *description = describe(cpus, nodes);
-    if (description == NULL || hwloc_topology_init(&topology) < 0) {
+    if (description == NULL || hwnuma_topology_init(&topology) < 0) {
         free(description);
         return NULL;
     }
     if (hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM) < 0
         || hwloc_topology_set_synthetic(topology, description) < 0 || hwloc_topology_load(topology) < 0) {
-        hwloc_topology_destroy(topology);
+        hwnuma_topology_destroy(topology);
         topology = NULL;
     }
     free(description);
@@ -135,7 +135,7 @@ int hwnuma_bind_self(const char *cpus, const char *nodes, int policy, int flags)
     if (result == 0 && with_memory && (result = set_policy(topology, nodeset, policy, flags, found)) < 0)
         hwloc_linux_set_tid_cpubind(topology, 0, before);
     if (topology != NULL)
-        hwloc_topology_destroy(topology);
+        hwnuma_topology_destroy(topology);
     hwloc_bitmap_free(cpuset), hwloc_bitmap_free(nodeset), hwloc_bitmap_free(before), hwloc_bitmap_free(found);
     return result;
 }

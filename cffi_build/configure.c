@@ -21,7 +21,7 @@ static int leave_out(hwloc_topology_t topology, int wanted)
 hwloc_topology_t hwnuma_new_topology(int wanted)
 {
     hwloc_topology_t topology = NULL;
-    if (hwloc_topology_init(&topology) < 0)
+    if (hwnuma_topology_init(&topology) < 0)
         return NULL;
     for (size_t i = 0; i < sizeof UNWANTED / sizeof *UNWANTED; i++)
         /* One that this libhwloc was built without is refused, and that is as good. */
@@ -29,7 +29,7 @@ hwloc_topology_t hwnuma_new_topology(int wanted)
     /* Disallowed CPUs stay, so that it can be said why a GPU has none. */
     if (hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED) == 0 && leave_out(topology, wanted) == 0)
         return topology;
-    hwloc_topology_destroy(topology);
+    hwnuma_topology_destroy(topology);
     return NULL;
 }
 

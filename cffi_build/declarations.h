@@ -20,7 +20,7 @@ int hwloc_bitmap_list_sscanf(hwloc_bitmap_t bitmap, const char *string);
 /* ---- Topology creation and destruction ---- */
 typedef ... *hwloc_topology_t;
 int hwloc_topology_load(hwloc_topology_t topology);
-void hwloc_topology_destroy(hwloc_topology_t topology);
+void hwnuma_topology_destroy(hwloc_topology_t topology);
 
 /* ---- CPU binding ---- */
 #define HWLOC_CPUBIND_PROCESS ...

@@ -6,6 +6,10 @@
 /* Hidden, and so called without the linker's help; libhwloc resolves only what pciaccess_absent.c defines. */
 #pragma GCC visibility push(hidden)
 
+/* hwloc_topology_init and hwloc_topology_destroy, while no thread forks. */
+int hwnuma_topology_init(hwloc_topology_t *topology);
+void hwnuma_topology_destroy(hwloc_topology_t topology);
+
 /* Load a topology that says nothing of this system and can bind on it, in a fraction of a millisecond. NULL with errno.
  *
  * libhwloc needs of a topology to bind through only that the CPUs and the nodes to bind to are in it, and the highest

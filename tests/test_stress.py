@@ -122,3 +122,33 @@ def test_fork_spawn_and_threads_at_once(tmp_path_factory: pytest.TempPathFactory
         "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')", str(script), timeout=_HANGS
     )
     assert failures == []
+
+
+FORKS = """
+import json, os, signal, sys, threading
+from hwnuma import Topology
+stop = threading.Event()
+def make():
+    while not stop.is_set():
+        Topology.for_binding().close()
+threads = [threading.Thread(target=make) for _ in range(2)]
+for each in threads: each.start()
+ends = set()
+for _ in range(int(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        Topology.for_binding().close()
+        os._exit(0)
+    ends.add(os.waitpid(child, 0)[1])
+    if ends != {0}: break
+stop.set()
+for each in threads: each.join()
+print(json.dumps(sorted(ends)))
+"""
+
+
+def test_a_child_can_make_topologies_whatever_other_threads_did_when_it_was_forked() -> None:
+    """The library has a lock that a thread may hold at that moment; without a guard one child of some 300 hung."""
+    ends, _ = answer_of(FORKS, "1000", timeout=_HANGS)
+    assert ends == [0]

@@ -35,7 +35,7 @@ def _loaded(handle: Any, source: str) -> Any:
     try:
         check(lib.hwloc_topology_load(handle), f"hwloc_topology_load of {source}")
     except BaseException:
-        lib.hwloc_topology_destroy(handle)
+        lib.hwnuma_topology_destroy(handle)
         raise
     return handle
 
@@ -45,7 +45,7 @@ def _imported(document: bytes, source: str, wanted: int) -> Any:
     handle = _new_handle(wanted)
     if lib.hwloc_topology_set_xmlbuffer(handle, document, len(document) + 1) < 0:
         code = ffi.errno
-        lib.hwloc_topology_destroy(handle)
+        lib.hwnuma_topology_destroy(handle)
         raise HwlocError(code, f"hwloc_topology_set_xmlbuffer of {source}: {os.strerror(code)}")
     return _loaded(handle, source)
 
@@ -55,7 +55,7 @@ def _discovered(wanted: int) -> Any:
     handle = _loaded(_new_handle(wanted), "this system")
     if wanted & lib.WANT_FIRST_CACHES or not lib.hwnuma_lacks_caches(handle):
         return handle
-    lib.hwloc_topology_destroy(handle)
+    lib.hwnuma_topology_destroy(handle)
     return _loaded(_new_handle(wanted | lib.WANT_FIRST_CACHES), "this system")
 
 
@@ -184,7 +184,7 @@ class Topology:
             if b"\0" in encoded or lib.hwloc_topology_set_synthetic(handle, encoded) < 0:
                 raise ValueError
         except ValueError:
-            lib.hwloc_topology_destroy(handle)
+            lib.hwnuma_topology_destroy(handle)
             raise TopologyFileError(
                 f"libhwloc does not accept the synthetic topology {description!r}: write levels from the outside in, "
                 'such as "pack:2 numa:2 l3:2 core:4 pu:2" (hwloc manual, "Synthetic topologies")'
@@ -286,7 +286,7 @@ class Topology:
             return
         handle, self._handle = self._handle, None
         if self._owner == os.getpid():
-            lib.hwloc_topology_destroy(handle)
+            lib.hwnuma_topology_destroy(handle)
 
     def _open_handle(self) -> Any:
         if self._is_closed:
