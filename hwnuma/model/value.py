@@ -161,12 +161,19 @@ class Value:
 
     def __init__(self, *values: Any, **named: Any) -> None:
         state, fields = self.__dict__, self._fields
-        state.update(self._defaults)
+        if len(values) < len(fields):
+            state.update(self._defaults)
         state.update(zip(fields, values))  # noqa: B905 -- counted below
-        state.update(named)
-        if len(state) != len(fields) or len(values) > len(fields) or not named.keys() <= {*fields[len(values) :]}:
+        if named:
+            state.update(named)
+        if len(state) != len(fields) or len(values) > len(fields) or (named and not self._fits(values, named)):
             raise TypeError(self._misfit(values, named))
         self.__post_init__()
+
+    @classmethod
+    def _fits(cls, values: tuple[Any, ...], named: dict[str, Any]) -> bool:
+        """Whether the names are fields that no value by place is for."""
+        return named.keys() <= cls._annotations.keys() and named.keys().isdisjoint(cls._fields[: len(values)])
 
     def __post_init__(self) -> None:
         """Check or convert the fields; nothing here."""
