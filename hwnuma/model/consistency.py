@@ -10,15 +10,14 @@ from __future__ import annotations
 from itertools import chain, combinations
 
 from hwnuma.errors import TopologyFileError
-from hwnuma.model.bitmap import NodeSet, joined
-from hwnuma.model.value import replace
+from hwnuma.model.bitmap import joined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import TypeAlias
 
-    from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
+    from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package
 
     _Part: TypeAlias = Package | NumaNode | Cache | Core
 
@@ -42,37 +41,10 @@ def check_machine(machine: Machine) -> None:
         _misshapen(machine.distances),
     )
     for contradiction in contradictions:
-        raise _error(machine, contradiction)
-
-
-def ambiguous_device(machine: Machine, address: str) -> PciDevice | None:
-    """The one device that several of an address are taken for: a file that tells of two tells nothing of the place.
-
-    Its name names both. Published files have such devices (a disk with a network card's address), which harm no plan
-    unless somebody asks for them.
-
-    Returns:
-        The first of them, if all are in one place; else one that hangs below the whole machine. None if there is none.
-    """
-    devices = [device for device in machine.pci_devices if device.address == address]
-    places = list(dict.fromkeys(device.near_cpuset for device in devices))
-    if len(places) <= 1:
-        return devices[0] if devices else None
-    return replace(
-        devices[0],
-        near_type="Machine",
-        near_cpuset=machine.cpuset,
-        near_nodeset=NodeSet(node.os_index for node in machine.numa_nodes),
-        name=f"two PCI devices have its address, one near CPUs {places[0]} and one near CPUs {places[1]}",
-        is_near_root=True,
-    )
-
-
-def _error(machine: Machine, contradiction: str) -> TopologyFileError:
-    return TopologyFileError(
-        f"{machine.source} describes a machine that cannot be: {contradiction}; save it anew on the machine itself "
-        "(hwnuma capture, lstopo), or mend what made it"
-    )
+        raise TopologyFileError(
+            f"{machine.source} describes a machine that cannot be: {contradiction}; save it anew on the machine itself "
+            "(hwnuma capture, lstopo), or mend what made it"
+        )
 
 
 def _misplaced(machine: Machine, kind: str, parts: Sequence[_Part]) -> Iterator[str]:

@@ -7,7 +7,7 @@ copied from is gone. All indexes are OS indexes (the kernel's), all sizes are by
 from __future__ import annotations
 
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
-from hwnuma.model.consistency import ambiguous_device, check_machine
+from hwnuma.model.consistency import check_machine
 from hwnuma.model.value import Value, cached_property, replace
 
 TYPE_CHECKING = False
@@ -157,10 +157,10 @@ class Machine(Value):
     def pci_device(self, address: str) -> PciDevice | None:
         """The PCI device with this (normalised) address, or None.
 
-        Raises:
-            TopologyFileError: several devices have it, and they are near different CPUs.
+        Several can have it in files that people have edited: it is then near the CPUs of all, and unless that is one
+        place, nothing is known of its locality.
         """
-        return self._directory.pci_devices.get(address) or ambiguous_device(self, address)
+        return self._directory.pci_devices.get(address)
 
     def nodes_of(self, cpuset: CpuSet) -> tuple[NumaNode, ...]:
         """The NUMA nodes that any of these CPUs belongs to, in order."""
@@ -229,11 +229,17 @@ class _Directory:
 
     @cached_property
     def pci_devices(self) -> dict[str, PciDevice]:
-        """By address, those whose address is their own."""
-        found = {device.address: device for device in self._machine.pci_devices}
-        if len(found) < len(self._machine.pci_devices):
-            addresses = [device.address for device in self._machine.pci_devices]
-            found = {address: device for address, device in found.items() if addresses.count(address) == 1}
+        """By address; of several with one address, all in one."""
+        found: dict[str, PciDevice] = {}
+        for device in self._machine.pci_devices:
+            other = found.setdefault(device.address, device)
+            if other.near_cpuset != device.near_cpuset:
+                found[device.address] = replace(
+                    other,
+                    near_cpuset=other.near_cpuset | device.near_cpuset,
+                    near_nodeset=other.near_nodeset | device.near_nodeset,
+                    is_near_root=True,
+                )
         return found
 
     @cached_property

@@ -221,8 +221,10 @@ def _unknown(machine: Machine, gpu: Gpu, device: PciDevice | None, unknown: Unkn
         return Locality(machine.cpu_nodes[:1], "node0")
     if device is None:
         seen = "it is not among the topology's PCI devices" if gpu.pci_address else "it has no PCI address"
-    elif len([each for each in machine.pci_devices if each.address == device.address]) > 1:
-        seen = device.name
+    elif device not in machine.pci_devices:  # but what several of one address are taken for
+        places = [each.near_cpuset for each in machine.pci_devices if each.address == device.address]
+        one, other, *_ = dict.fromkeys(places)
+        seen = f"two PCI devices have its address, one near CPUs {one or 'none'} and one near CPUs {other or 'none'}"
     else:
         # libhwloc goes by the device's local CPUs: a node without CPUs leaves it as much below the whole machine as -1.
         seen = "the topology attaches it to the whole machine (numa_node is -1, or a node without CPUs)"
