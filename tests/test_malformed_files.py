@@ -166,7 +166,7 @@ def wait():
         try:
             waited.append(os.waitpid(-1, 0))
         except ChildProcessError:
-            pass
+            done.wait(0.001)
 thread = threading.Thread(target=wait)
 thread.start()
 loaded, died = 0, 0

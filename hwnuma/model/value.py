@@ -145,10 +145,12 @@ class Value:
 
     def __init__(self, *values: Any, **named: Any) -> None:
         state, fields = self.__dict__, self._fields
-        state.update(self._defaults)
+        if len(values) != len(fields):
+            state.update(self._defaults)
         state.update(zip(fields, values))  # noqa: B905 -- counted below
         state.update(named)
-        if len(state) != len(fields) or len(values) > len(fields) or not named.keys() <= {*fields[len(values) :]}:
+        wrong = len(state) != len(fields) or len(values) > len(fields)
+        if wrong or (named and not named.keys() <= {*fields[len(values) :]}):
             raise TypeError(self._misfit(values, named))
         self.__post_init__()
 
