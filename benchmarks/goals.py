@@ -83,7 +83,9 @@ LINES = (
     Line("plan.exclusive", "the same, exclusive", goal=_at_least(15)),
     Line("plan.core-complex", "the same, core-complex", goal=_at_least(60)),
     Line("load.pyhwloc", "load a DGX-size XML and copy it out: pyhwloc's time / ours", goal=_at_least(2)),
-    Line("probe.extra", "a DGX-size XML from a file, beyond one from memory: loading safely", "ms", _at_most(5)),
+    Line(
+        "probe.extra", "a DGX-size XML loaded in a process of its own, beyond loading it in this one", "ms", _at_most(5)
+    ),
     Line("growth.machine", "from 256 to 4,096 PUs, 8 to 64 GPUs: `machine()`", goal=_at_most(20)),
     Line("growth.node", "the same: plan in mode node", goal=_at_most(32)),
     Line("growth.socket", "the same: socket", goal=_at_most(32)),

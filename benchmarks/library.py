@@ -12,6 +12,9 @@ from benchmarks.peer import peer
 from benchmarks.settings import DGX, Measured, Settings, Skipped
 from benchmarks.timing import Timed, calls, difference, in_turn, ratio
 from benchmarks.trees import dgx_addresses, dgx_files
+from hwnuma.hwloc.copy_out import machine_of
+from hwnuma.hwloc.library import lib
+from hwnuma.hwloc.topology import _copy_out, _imported
 from tests.differential.torch_answers import way_to_mount
 
 # Two GPUs share each node, so that each mode has something to divide.
@@ -68,16 +71,19 @@ def load(settings: Settings) -> Measured:
 
 
 def probe(settings: Settings) -> Measured:
-    """What it costs that a file is loaded safely, beyond reading its content from memory."""
+    """What it costs that a file is loaded in a process of its own, beyond loading it in this one."""
     document = DGX.read_bytes()
 
-    def load_file() -> object:
-        with hwnuma.Topology.from_xml_file(DGX) as topology:
-            return topology.machine()
+    def load_here() -> object:
+        handle = _imported(document, DGX.name, lib.WANT_PCI | lib.WANT_NETWORK | lib.WANT_FIRST_CACHES)
+        try:
+            return machine_of(_copy_out(handle), DGX.name)
+        finally:
+            lib.hwloc_topology_destroy(handle)
 
-    works = {"file": calls(lambda: load_file), "buffer": calls(lambda: lambda: _load(document))}
+    works = {"apart": calls(lambda: lambda: _load(document)), "here": calls(lambda: load_here)}
     times = in_turn(works, settings.rounds)
-    return {"extra": difference(times["file"], times["buffer"])}
+    return {"extra": difference(times["apart"], times["here"])}
 
 
 def growth(settings: Settings) -> Measured:

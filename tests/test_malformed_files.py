@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hwnuma import HwnumaError, Topology, TopologyFileError
+from hwnuma.hwloc.library import RUNNING_VERSION
 from tests.conftest import TOPOLOGIES
-from tests.fuzz_xml import mutated, outcomes
+from tests.fuzz_xml import mutated, outcome, outcomes
 from tests.processes import answer_of, clean_environment
 from tests.require import require
 from tests.seccomp import can_deny
@@ -36,17 +37,17 @@ def _kinds_of_cpu(count: int) -> str:
 
 @pytest.mark.parametrize("what", list(DEADLY))
 def test_what_libhwloc_dies_of_is_an_error(what: str) -> None:
-    """The error says that it died, of which signal or of nothing that this version dies of, and this process goes on."""
-    with pytest.raises(
-        TopologyFileError, match=r"dies \(of SIG(SEGV|ABRT)\) when it loads the XML given|cannot import"
-    ):
-        Topology.from_xml_buffer(DEADLY[what])
+    """The error says of which signal it died, and this process goes on; another version may refuse the file, or read it."""
+    if RUNNING_VERSION >> 8 == 0x20B:
+        with pytest.raises(TopologyFileError, match=r"dies \(of SIG(SEGV|ABRT)\) when it loads the XML given"):
+            Topology.from_xml_buffer(DEADLY[what])
+    assert outcome(DEADLY[what].encode()) in ("refused", "planned")
 
 
 @pytest.mark.parametrize("components", ["", "xml", "xml,stop"])
 def test_the_file_of_hwlocs_own_variable_is_tried_too(components: str, tmp_path: Path) -> None:
     """HWLOC_XMLFILE, with and without HWLOC_COMPONENTS: exec says what is wrong instead of dying."""
-    (tmp_path / "bad.xml").write_text(DEADLY["an info without a name"])
+    (tmp_path / "bad.xml").write_text(DEADLY["a machine without complete_cpuset"])
     environment = clean_environment(HWLOC_XMLFILE=str(tmp_path / "bad.xml"))
     if components:
         environment["HWLOC_COMPONENTS"] = components
@@ -165,14 +166,14 @@ def wait():
         try:
             waited.append(os.waitpid(-1, 0))
         except ChildProcessError:
-            pass
+            done.wait(0.001)
 thread = threading.Thread(target=wait)
 thread.start()
 loaded, died = 0, 0
 for _ in range(30):
     loaded += len(Topology.from_xml_buffer(GOOD).machine().cores)
     try:
-        Topology.from_xml_buffer(DEADLY["an info without a name"])
+        Topology.from_xml_buffer(DEADLY["a machine without complete_cpuset"])
     except TopologyFileError:
         died += 1
 done.set()

@@ -66,8 +66,11 @@ def _mask(text: str) -> int:
     """A set's bits from its list form, as the extension writes it."""
     mask = 0
     for piece in text.split(",") if text else ():
-        first, _, last = piece.partition("-")
-        mask |= (2 << int(last or first)) - (1 << int(first))
+        if piece.isdigit():
+            mask |= 1 << int(piece)
+        else:
+            first, _, last = piece.partition("-")
+            mask |= (2 << int(last)) - (1 << int(first))
     return mask
 
 

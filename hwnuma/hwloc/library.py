@@ -1,6 +1,6 @@
 """libhwloc, loaded and checked: the extension module, its errors as exceptions, and bitmaps in and out.
 
-Only `hwnuma.hwloc.topology` and `hwnuma.hwloc.copy_out` may use this module; nothing of it leaves them.
+Only the modules of this wing may use it; nothing of it leaves them.
 """
 
 from __future__ import annotations
