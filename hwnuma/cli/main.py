@@ -19,6 +19,7 @@ from hwnuma.errors import GpuError, HwnumaError, OptionError, show_messages, war
 from hwnuma.hwloc.files import write_whole_file
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job, plan_job
+from hwnuma.launch.system import load_this_system
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.characters import printable
 from hwnuma.model.gpu import FoundGpus
@@ -208,7 +209,7 @@ def _gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 
 def _capture(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:  # noqa: ARG001 -- as all commands
-    with Topology.from_this_system() as topology:
+    with load_this_system(network=True) as topology:
         document = topology.export_xml()
     if parsed.file == "-":
         write_bytes(document.encode())

@@ -24,6 +24,15 @@ class ErrorDict(TypedDict):
     message: str
 
 
+class RailDict(TypedDict):
+    """A NIC that a rank sends through, and how near it is: a word of ``nvidia-smi topo -m``."""
+
+    name: str
+    port: int
+    pci_address: str
+    path: str
+
+
 class _RankDict(TypedDict):
     local_rank: int
     gpus: list[GpuDict]
