@@ -39,7 +39,10 @@ class _RankDict(TypedDict):
 
 
 class BindingDict(_RankDict, total=False):
-    """One rank: with ``error``, or with all the others. Sets are in the kernel's list form (``0-3,8``)."""
+    """One rank: with ``error``, or with all the others. Sets are in the kernel's list form (``0-3,8``).
+
+    ``nics`` is there where NICs were asked for.
+    """
 
     cpuset: str
     nodeset: str
@@ -47,6 +50,7 @@ class BindingDict(_RankDict, total=False):
     locality: str
     memory: str
     near_memory_nodes: str
+    nics: list[RailDict]
     error: ErrorDict
 
 
