@@ -22,6 +22,7 @@ MEASURES: dict[str, Callable[[Settings], Measured]] = {
     "load": library.load,
     "probe": library.probe,
     "growth": library.growth,
+    "rails": library.rails,
     "cli": commands.cli,
     "discovery": discovery.discovery,
     "verify": verifying.verify,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,12 +16,19 @@ from benchmarks.trees import dgx_addresses, dgx_files
 from hwnuma.hwloc.copy_out import machine_of
 from hwnuma.hwloc.library import lib
 from hwnuma.hwloc.topology import _copy_out, _imported
+from hwnuma.model.machine import HOST_BRIDGE, PciDevice
+from hwnuma.model.value import replace
+from hwnuma.policy.matching import balanced, nearest
+from hwnuma.policy.nearness import nearness_of_all
 from tests.differential.torch_answers import way_to_mount
 
 # Two GPUs share each node, so that each mode has something to divide.
 _SMALL, _SMALL_NODES = "pack:2 numa:2 l3:8 core:4 pu:2", 4  # 256 PUs
 _LARGE, _LARGE_NODES = "pack:4 numa:8 l3:16 core:4 pu:2", 32  # 4,096 PUs
 _GPUS_PER_NODE = 2
+
+_PAIRS = 72
+_GRAPHICS, _INFINIBAND_CONTROLLER = 0x0302, 0x0207
 
 
 def _planner(machine: hwnuma.Machine, gpus: Sequence[hwnuma.Gpu], mode: hwnuma.AffinityMode) -> Timed:
@@ -99,6 +107,44 @@ def growth(settings: Settings) -> Measured:
     times = in_turn(works, settings.rounds)
     parts = ("machine", *(mode.value for mode in hwnuma.AffinityMode))
     return {part: ratio(times[f"{part} large"], times[f"{part} small"]) for part in parts}
+
+
+def rails(settings: Settings) -> Measured:
+    """NICs for 72 GPUs beside their CPUs' plan, and what twice the devices cost."""
+    works: dict[str, Timed] = {}
+    for size, pairs in (("small", _PAIRS), ("large", 2 * _PAIRS)):
+        machine, gpus = _machine_of_pairs(pairs)
+        cards = [device for device in machine.pci_devices if device.class_id == _INFINIBAND_CONTROLLER]
+        graphics = [device for device in machine.pci_devices if device not in cards]
+        distances = [[int(path) for path in row] for row in nearness_of_all(graphics, cards)]
+        shown = _machine_of_pairs(pairs * 80 // _PAIRS)[0].pci_devices
+        works[f"plan {size}"] = _planner(machine, gpus, hwnuma.AffinityMode.NODE)
+        works[f"near {size}"] = calls(partial(partial, nearest, distances))
+        works[f"balance {size}"] = calls(partial(partial, balanced, distances))
+        works[f"matrix {size}"] = calls(partial(partial, nearness_of_all, shown, shown))
+    times = in_turn(works, settings.rounds)
+    found: Measured = {}
+    for part in ("near", "balance", "matrix"):
+        found[part] = ratio(times[f"{part} small"], times["plan small"])
+        found[f"{part} growth"] = ratio(times[f"{part} large"], times[f"{part} small"])
+    return found
+
+
+def _machine_of_pairs(pairs: int) -> tuple[hwnuma.Machine, list[hwnuma.Gpu]]:
+    """A GB200-like machine: so many GPUs and as many NICs, four of each below a switch, on eight NUMA nodes."""
+    with hwnuma.Topology.from_synthetic("pack:8 numa:1 l3:1 core:72 pu:1") as topology:
+        machine = topology.machine()
+    devices, gpus = [], []
+    for pair in range(pairs):
+        switch, node = pair // 4, machine.numa_nodes[pair * 8 // pairs]
+        above = (f"{switch:04x}:01:00.0", f"{switch:04x}:00:00.0", f"{HOST_BRIDGE}{switch:04x}:00")
+        for place, class_id in ((pair % 4, _GRAPHICS), (4 + pair % 4, _INFINIBAND_CONTROLLER)):
+            bridges = (f"{switch:04x}:02:{place:02x}.0", *above)
+            address = f"{switch:04x}:{3 + place:02x}:00.0"
+            nodes = hwnuma.NodeSet([node.os_index])
+            devices.append(PciDevice(address, 0x10DE, 0x2941, class_id, "Package", node.cpuset, nodes, bridges=bridges))
+        gpus.append(hwnuma.Gpu(pair, devices[-2].address))
+    return replace(machine, pci_devices=tuple(devices)), gpus
 
 
 def _copier(description: str) -> Callable[[], Callable[[], object]]:

@@ -132,17 +132,70 @@ static void put_nodes(struct hwnuma_text *text, hwloc_topology_t topology)
     }
 }
 
+static void put_address(struct hwnuma_text *text, unsigned domain, unsigned bus, unsigned device, unsigned function)
+{
+    put_number(text, domain);
+    put_number(text, bus);
+    put_number(text, device);
+    put_number(text, function);
+}
+
+/* The bridges above a device, the nearest first, and a last field that is empty. A host bridge has no address of its own:
+ * the domain and the first bus below it say which it is. */
+static void put_bridges(struct hwnuma_text *text, hwloc_obj_t obj)
+{
+    while ((obj = obj->parent) != NULL && obj->type == HWLOC_OBJ_BRIDGE) {
+        const struct hwloc_bridge_attr_s *bridge = &obj->attr->bridge;
+        const struct hwloc_pcidev_attr_s *pci = &bridge->upstream.pci;
+        if (bridge->upstream_type == HWLOC_OBJ_BRIDGE_HOST) {
+            put(text, "host");
+            put_address(text, bridge->downstream.pci.domain, bridge->downstream.pci.secondary_bus, 0, 0);
+        } else {
+            put(text, "bridge");
+            put_address(text, pci->domain, pci->bus, pci->dev, pci->func);
+        }
+    }
+    put(text, "");
+}
+
+/* OpenFabrics devices and network interfaces of PCI devices, each with all its info attributes. */
+static void put_network_devices(struct hwnuma_text *text, hwloc_topology_t topology)
+{
+    for (unsigned i = 0; i < hwloc_get_nbobjs_by_depth(topology, HWLOC_TYPE_DEPTH_OS_DEVICE); i++) {
+        hwloc_obj_t obj = hwloc_get_obj_by_depth(topology, HWLOC_TYPE_DEPTH_OS_DEVICE, i);
+        int is_openfabrics = hwnuma_is_os_device(obj, HWLOC_OBJ_OSDEV_OPENFABRICS);
+        const struct hwloc_pcidev_attr_s *pci;
+        const struct hwloc_info_s *infos;
+        unsigned count = hwnuma_infos(obj, &infos);
+        if (obj->parent->type != HWLOC_OBJ_PCI_DEVICE
+            || !(is_openfabrics || hwnuma_is_os_device(obj, HWLOC_OBJ_OSDEV_NETWORK)))
+            continue;
+        pci = &obj->parent->attr->pcidev;
+        put(text, "network");
+        put_address(text, pci->domain, pci->bus, pci->dev, pci->func);
+        put_number(text, pci->class_id);
+        put_number(text, pci->vendor_id);
+        put_number(text, pci->device_id);
+        put_number(text, (uint64_t) is_openfabrics);
+        put(text, obj->name);
+        put_number(text, count);
+        for (unsigned j = 0; j < count; j++) {
+            put(text, infos[j].name);
+            put(text, infos[j].value);
+        }
+    }
+}
+
 static void put_pci_devices(struct hwnuma_text *text, hwloc_topology_t topology)
 {
+    enum hwloc_type_filter_e network = HWLOC_TYPE_FILTER_KEEP_NONE;
+    hwloc_topology_get_type_filter(topology, HWLOC_OBJ_OS_DEVICE, &network);
     for (unsigned i = 0; i < hwloc_get_nbobjs_by_depth(topology, HWLOC_TYPE_DEPTH_PCI_DEVICE); i++) {
         hwloc_obj_t obj = hwloc_get_obj_by_depth(topology, HWLOC_TYPE_DEPTH_PCI_DEVICE, i);
         hwloc_obj_t near = hwloc_get_non_io_ancestor_obj(topology, obj);
         const struct hwloc_pcidev_attr_s *pci = &obj->attr->pcidev;
         put(text, "pci");
-        put_number(text, pci->domain);
-        put_number(text, pci->bus);
-        put_number(text, pci->dev);
-        put_number(text, pci->func);
+        put_address(text, pci->domain, pci->bus, pci->dev, pci->func);
         put_number(text, pci->vendor_id);
         put_number(text, pci->device_id);
         put_number(text, pci->class_id);
@@ -152,6 +205,10 @@ static void put_pci_devices(struct hwnuma_text *text, hwloc_topology_t topology)
         put_set(text, near->complete_nodeset);
         put(text, hwloc_obj_get_info_by_name(obj, "PCIDevice"));
         put_number(text, near == hwloc_get_root_obj(topology));
+        if (network == HWLOC_TYPE_FILTER_KEEP_NONE) /* how near devices are to each other is asked of network cards only */
+            put(text, "");
+        else
+            put_bridges(text, obj);
     }
 }
 
@@ -196,6 +253,7 @@ int hwnuma_copy_out(hwloc_topology_t topology, struct hwnuma_text *text)
         put_caches(text, topology, covered);
         put_nodes(text, topology);
         put_pci_devices(text, topology);
+        put_network_devices(text, topology);
         put_distances(text, topology);
         put_cpu_kinds(text, topology, kind);
     }

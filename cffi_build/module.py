@@ -9,7 +9,7 @@ from cffi import FFI
 
 _HERE = Path(__file__).resolve().parent
 
-_SOURCES = ("bind_self.c", "configure.c", "copy_out.c", "fork_safe.c", "look_at_xml.c", "try_xml.c")
+_SOURCES = ("annotate.c", "bind_self.c", "configure.c", "copy_out.c", "fork_safe.c", "look_at_xml.c", "try_xml.c")
 
 ffibuilder = FFI()
 ffibuilder.cdef((_HERE / "declarations.h").read_text())

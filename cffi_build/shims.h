@@ -12,6 +12,27 @@
 #include <hwloc.h>
 #include <hwloc/linux.h>
 
+/* The kinds of an OS device: hwloc 3 has several of one device. */
+static inline int hwnuma_is_os_device(hwloc_obj_t obj, unsigned long kinds)
+{
+#if HWLOC_API_VERSION >= 0x00030000
+    return (obj->attr->osdev.types & kinds) != 0;
+#else
+    return obj->attr->osdev.type == (hwloc_obj_osdev_type_t) kinds;
+#endif
+}
+
+static inline unsigned hwnuma_infos(hwloc_obj_t obj, const struct hwloc_info_s **infos)
+{
+#if HWLOC_API_VERSION >= 0x00030000
+    *infos = obj->infos.array;
+    return obj->infos.count;
+#else
+    *infos = obj->infos;
+    return obj->infos_count;
+#endif
+}
+
 /* hwloc 3 has other arguments. */
 static inline int hwnuma_cpukind(hwloc_topology_t topology, unsigned index, hwloc_bitmap_t set, int *efficiency)
 {

@@ -33,6 +33,7 @@ PROMISED = {
     "epyc7763_nps1_smt1", "epyc7763_nps1_smt2", "epyc7763_nps4_smt1", "epyc7763_nps4_smt2",
     "gb200_nvl72_tray", "gh200_x4", "gigabyte_g593_h200_snc4", "azure_nd96asr_a100_v4",
     "frontier_mi250x", "mi300x_8_xeon8480", "oci_bm_gpu_b4_8_a100", "slurm_cut_a100_pcie8",
+    "aws_p5en_48xlarge", "aws_p6_b200_48xlarge", "azure_nd96isr_h100_v5", "oci_bm_gpu_h100_8", "hgx_h100_roce_bond",
 }  # fmt: skip
 
 every_machine = pytest.mark.parametrize("name", NAMES)
@@ -273,6 +274,53 @@ def test_gpu_is_within_its_node(name: str) -> None:
     cpus = {node["index"]: CpuSet(node["cpus"]) for node in facts["nodes"]} | {-1: CpuSet()}
     for gpu in facts.get("gpus", []):
         assert CpuSet(gpu.get("near", "")) <= cpus[gpu["node"]]
+
+
+def _bridges_above(element: ET.Element, above: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each PCI device below an element of the XML with the bridges above it, the host bridge's among them."""
+    for child in element.findall("object"):
+        is_bridge = child.attrib["type"] == "Bridge"
+        if child.attrib["type"] == "PCIDev":
+            yield child.attrib["pci_busid"], above
+        yield from _bridges_above(child, (*above, child.attrib.get("pci_busid", "host")) if is_bridge else above)
+
+
+@every_machine
+def test_bridges(name: str) -> None:
+    """Each device is below the bridges that the facts name, in their order, and below one host bridge."""
+    facts = facts_of(name)
+    devices = [*facts.get("gpus", []), *facts["other_pci"]]
+    expected = {
+        device["address"]: (
+            "host",
+            *(f"{device['address'][:4]}:{bridge}" for bridge in device.get("below", "").split()),
+        )
+        for device in devices
+    }
+    assert dict(_bridges_above(document_of(name))) == expected
+
+
+@every_machine
+def test_network_devices(name: str) -> None:
+    """OpenFabrics devices and interfaces have the names of the facts, are on their cards, and the former tell states."""
+    facts = facts_of(name)
+    expected_fabrics, expected_interfaces = {}, {}
+    for device in facts["other_pci"]:
+        nic = facts.get("nic_default", {}) | device.get("nic", {})
+        if nic.get("name", "").startswith("mlx5") or nic.get("name", "").startswith("rdma"):
+            expected_fabrics[device["address"]] = (nic["name"], nic.get("state", "4: ACTIVE")[0])
+        if "interface" in device.get("nic", {}):
+            expected_interfaces[device["address"]] = nic["interface"]
+    fabrics, interfaces = {}, {}
+    for element in document_of(name).iter("object"):
+        for child in element.findall("object"):
+            infos = {info.attrib["name"]: info.attrib["value"] for info in child.findall("info")}
+            if child.attrib.get("osdev_type") == "3":
+                fabrics[element.attrib["pci_busid"]] = (child.attrib["name"], infos["Port1State"])
+            if child.attrib.get("osdev_type") == "2":
+                interfaces[element.attrib["pci_busid"]] = child.attrib["name"]
+    assert fabrics.items() >= expected_fabrics.items()
+    assert interfaces == expected_interfaces
 
 
 # ---- the generator ------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hwnuma.model.options import NicLibrary
     from hwnuma.model.plan import Binding
 
 WHERE = "hwnuma exec"
@@ -59,11 +60,13 @@ def _exec(words: Sequence[str], environment: Mapping[str, str]) -> int:
         program = resolve_command(command)
     except (FileNotFoundError, PermissionError) as error:
         return fail(WHERE, error, NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
+    if "cpus" in texts and "export_nics" in texts:
+        warn("--export-nics does nothing with --cpus: NICs are given to the GPUs of a plan, and nothing is planned")
     if "cpus" not in texts and told.cpus is not None:
         _warn_of_options_without_use(texts, told)
     binding = bind_job(job, told.local_rank, told.place(job.options.memory), will_exec=True)
     try:
-        become(program, command, _command_environment(binding, told.omp, environment))
+        become(program, command, _command_environment(binding, told.omp, job.options.export_nics, environment))
     except OSError as error:
         return fail(f"{WHERE}: {command[0]}", error, NOT_EXECUTABLE)
 
@@ -79,13 +82,22 @@ def _warn_of_options_without_use(texts: Mapping[str, str], told: Told) -> None:
         )
 
 
-def _command_environment(binding: Binding, omp: OmpVariables, environment: Mapping[str, str]) -> dict[str, str]:
-    """The command's environment: what it is bound to, for `hwnuma verify`, and OpenMP's variables if asked for."""
+def _command_environment(
+    binding: Binding, omp: OmpVariables, export_nics: tuple[NicLibrary, ...], environment: Mapping[str, str]
+) -> dict[str, str]:
+    """The command's environment: what it is bound to, for `hwnuma verify`, and what else was asked for."""
     made = dict(environment)
     if binding.error is not None:
         return made
     if omp is not OmpVariables.OFF:
-        with Topology.from_this_system() as topology:
+        with Topology.from_this_system(pci=False) as topology:
             cores = [core.cpuset for core in topology.machine().cores_within(binding.cpuset)]
         made |= omp_environment(omp, cores, environment)
+    if export_nics and binding.nics is not None:
+        from hwnuma.environment.nics import nic_environment  # only here: most commands have no use for NICs
+
+        variables = nic_environment(export_nics, binding, environment)
+        for note in variables.notes:
+            warn(note)
+        made |= variables.added
     return made | binding.record()

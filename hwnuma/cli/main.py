@@ -1,4 +1,4 @@
-"""The command line: ``hwnuma plan | exec | verify | bind | show | gpus | capture``.
+"""The command line: ``hwnuma plan | exec | verify | bind | show | gpus | topo | capture``.
 
 Thin: every command is a call of the library.
 """
@@ -14,11 +14,13 @@ from hwnuma.cli.exit_status import DONE, NOTHING_PLANNED, RANK_NOT_PLACED, fail,
 from hwnuma.cli.options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS, check_variables, meant
 from hwnuma.cli.output import complain, say, say_data, write_bytes
 from hwnuma.cli.parsing import Parser, add_options, format_option
+from hwnuma.devices.discovery import nvlinks_of
 from hwnuma.devices.visible import VISIBLE_DEVICES
 from hwnuma.errors import GpuError, HwnumaError, OptionError, show_messages, warn
 from hwnuma.hwloc.files import write_whole_file
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job, plan_job
+from hwnuma.launch.system import load_this_system
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.characters import printable
 from hwnuma.model.gpu import FoundGpus
@@ -156,8 +158,8 @@ def _version() -> int:
 def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from hwnuma.report.formats import FORMATS, plan_as
 
-    machine, environment, warnings = _machine(parsed, environment)
-    job = Job.asked(vars(parsed), environment)
+    job = _job(parsed, environment)
+    machine, warnings = _machine(parsed, job, environment, network=job.options.wants_nics)
     plan = plan_job(machine, job)
     plan = replace(plan, warnings=(*warnings, *plan.warnings))
     if parsed.format in FORMATS:
@@ -179,9 +181,10 @@ def _exec(_parsed: argparse.Namespace, _environment: Mapping[str, str]) -> int:
 def _show(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from hwnuma.report.text import machine_as_text
 
-    machine, environment, _ = _machine(parsed, environment)
+    job = _job(parsed, environment)
+    machine, _ = _machine(parsed, job, environment, network=False)
     try:
-        found, localities = _located(machine, Job.asked(vars(parsed), environment))
+        found, localities = _located(machine, job)
     except GpuError as error:
         say(machine_as_text(machine))
         say(f"no GPUs: {printable(str(error))}")
@@ -195,8 +198,9 @@ def _gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from hwnuma.report.data import gpus_as_data
     from hwnuma.report.text import gpus_as_text
 
-    machine, environment, _ = _machine(parsed, environment)
-    found, localities = _located(machine, Job.asked(vars(parsed), environment))
+    job = _job(parsed, environment)
+    machine, _ = _machine(parsed, job, environment, network=False)
+    found, localities = _located(machine, job)
     if parsed.format == "json":
         data = {"schema": SCHEMA, "topology": machine.source, "source": found.source, "warnings": list(found.warnings)}
         say_data({**data, "gpus": gpus_as_data(found.all, localities, found.visible)})
@@ -207,8 +211,28 @@ def _gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return RANK_NOT_PLACED if any(locality.error for locality in localities) else DONE
 
 
+def _topo(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.report.topo import topo_as_data, topo_as_text, topo_of
+
+    job = _job(parsed, environment)
+    machine, _ = _machine(parsed, job, environment, network=True, needs_cpus=False)
+    try:
+        found = job.find_gpus(machine)
+    except GpuError as error:
+        if parsed.gpus is not None:
+            raise
+        found = FoundGpus((), (), "none", (f"no GPUs: {error}",))
+    topo = topo_of(machine, found.all, nvlinks_of(found))
+    topo = replace(topo, notes=(*found.warnings, *topo.notes))
+    if parsed.format == "json":
+        say_data(topo_as_data(topo))
+    else:
+        say(topo_as_text(topo, machine))
+    return DONE
+
+
 def _capture(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:  # noqa: ARG001 -- as all commands
-    with Topology.from_this_system() as topology:
+    with load_this_system(network=True) as topology:
         document = topology.export_xml()
     if parsed.file == "-":
         write_bytes(document.encode())
@@ -242,6 +266,7 @@ COMMANDS = {
     "exec": Command("Bind this process, then become the command", _exec_arguments, _exec),
     "show": Command("Draw the machine with its GPUs", _show_arguments, _show),
     "gpus": Command("List the GPUs, and where the knowledge of each one's place comes from", _gpus_arguments, _gpus),
+    "topo": Command("Show how near GPUs and network cards are to each other", _gpus_arguments, _topo),
     "capture": Command("Save this machine, GPUs included, to plan and test on elsewhere", _capture_arguments, _capture),
     "verify": Command(
         "Read back whether running processes, all their threads, are where they should be", _verify_arguments, _verify
@@ -253,17 +278,36 @@ COMMANDS = {
 # ---- what commands share -------------------------------------------------------------------------------------
 
 
-def _machine(
-    parsed: argparse.Namespace, environment: Mapping[str, str]
-) -> tuple[Machine, Mapping[str, str], tuple[str, ...]]:
-    """The machine to plan for, the environment that goes with it, and what to say of its allowed CPUs.
+def _job(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Job:
+    """What is asked for. Another machine's plan does not depend on this one's devices: their variables are left out."""
+    if _is_elsewhere(parsed):
+        environment = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    return Job.asked(vars(parsed), environment)
 
-    Another machine's plan does not depend on the devices that are visible here; its own variables are left out.
+
+def _is_elsewhere(parsed: argparse.Namespace) -> bool:
+    return parsed.topology is not None or parsed.synthetic is not None
+
+
+def _machine(
+    parsed: argparse.Namespace, job: Job, environment: Mapping[str, str], *, network: bool, needs_cpus: bool = True
+) -> tuple[Machine, tuple[str, ...]]:
+    """The machine to plan for, and what to say of its allowed CPUs and its devices.
+
+    Args:
+        parsed: the command line.
+        job: what is asked for.
+        environment: this process's.
+        network: look at network cards too.
+        needs_cpus: refuse a saved machine without CPUs.
     """
     warnings: tuple[str, ...] = ()
-    if parsed.topology is not None or parsed.synthetic is not None:
-        load = Topology.from_xml_file if parsed.topology is not None else Topology.from_synthetic
-        with load(parsed.topology if parsed.topology is not None else parsed.synthetic) as topology:
+    if _is_elsewhere(parsed):
+        with (
+            Topology.from_xml_file(parsed.topology, needs_cpus=needs_cpus, network=network)
+            if parsed.topology is not None
+            else Topology.from_synthetic(parsed.synthetic)
+        ) as topology:
             machine = topology.machine()
         warnings = tuple(
             f"{name}={environment[name]} is for this system's devices and counts for nothing here: choose some of "
@@ -271,9 +315,8 @@ def _machine(
             for name in VISIBLE_DEVICES
             if environment.get(name)
         )
-        environment = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
     else:
-        with Topology.from_this_system() as topology:
+        with load_this_system(pci=network or job.gpus != "none", network=network, environment=environment) as topology:
             machine, affinity = topology.machine(), current_affinity(topology)
         if not machine.allowed_cpuset <= affinity:
             warnings = (f"this process's own affinity is CPUs {affinity}: of CPUs {machine.allowed_cpuset}, no others "
@@ -281,7 +324,7 @@ def _machine(
         machine = machine.narrowed(affinity)
     if parsed.allowed_cpus is not None:
         machine = machine.narrowed(CpuSet(parsed.allowed_cpus))
-    return machine, environment, warnings
+    return machine, warnings
 
 
 def _located(machine: Machine, job: Job) -> tuple[FoundGpus, Sequence[Locality]]:

@@ -9,7 +9,7 @@ from hwnuma.errors import OptionError
 from hwnuma.launch.job import Job
 from hwnuma.launch.told import Told
 from hwnuma.model.option_table import PREFIX, Option, options_of
-from hwnuma.model.options import GPUS, LATE, NumaOptions
+from hwnuma.model.options import GPUS, LATE, NICS, NumaOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ PLAN_OPTIONS = tuple(option for option in _PLANNING if option.group != LATE)
 GPU_OPTIONS = tuple(option for option in _PLANNING if option.group == GPUS)
 EXEC_OPTIONS = (*PLAN_OPTIONS, *options_of(Told))
 BIND_OPTIONS = (
-    *(option for option in EXEC_OPTIONS if option.flag not in ("--omp", "--verbose")),
+    # NICs are told of in a command's environment, and that of a running process is its own.
+    *(option for option in EXEC_OPTIONS if option.flag not in ("--omp", "--verbose") and option.group != NICS),
     *(option for option in _PLANNING if option.group == LATE),
 )
 

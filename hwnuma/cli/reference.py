@@ -15,6 +15,7 @@ _COMMANDS: dict[str, Sequence[Option]] = {
     "verify": VERIFY_OPTIONS,
     "show": GPU_OPTIONS,
     "gpus": GPU_OPTIONS,
+    "topo": GPU_OPTIONS,
 }
 
 _BEGINNING = """# Options and variables

@@ -157,3 +157,12 @@ def _index(text: str) -> int:
         return Count()(text)
     except OptionError:
         raise OptionError(f"{shown(text)} is neither a GPU index nor a PCI address") from None
+
+
+def nvlinks_of(found: FoundGpus) -> dict[tuple[str, str], int]:
+    """How many NVLinks are between each two GPUs, by PCI address; nothing if NVML did not tell of the GPUs."""
+    if found.source != "nvml":
+        return {}
+    from hwnuma.devices.nvml import NvmlGpus  # only now: pynvml costs 25 ms
+
+    return NvmlGpus().nvlinks()

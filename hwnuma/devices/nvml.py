@@ -16,6 +16,7 @@ import importlib
 import logging
 import os
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,6 +48,10 @@ _VERSION_MISMATCH = 18
 _UNKNOWN = 999
 
 _NODE_SCOPE = 0
+# NVML_NVLINK_MAX_LINKS is 18 of an H100; an older nvml.h has 12, a later one more.
+_MOST_NVLINKS, _LINK_UP = 64, 1
+# nvmlIntNvLinkDeviceType_t
+_TO_SWITCH, _SWITCH = 2, "switch"
 _MIG_ENABLED = 1
 
 # In 64-bit words: 1,024 CPUs at first, and far more than any kernel has at last.
@@ -323,6 +328,17 @@ class NvmlGpus(Value):
         """
         return _within_time_limit(_ask_processes)
 
+    def nvlinks(self) -> dict[tuple[str, str], int]:
+        """How many NVLinks are up between each two GPUs, by their PCI addresses, both ways.
+
+        Links to NVSwitches lead to every GPU that has such links: as many as the GPU with fewer of them has.
+
+        Raises:
+            NvmlError: as for `gpus`.
+            GpuNotFoundError: as for `gpus`.
+        """
+        return _within_time_limit(_ask_nvlinks)
+
 
 def _within_time_limit(ask: Callable[[_Nvml], _AnswerT]) -> _AnswerT:
     """Initialise NVML, ask it, and shut it down.
@@ -353,6 +369,32 @@ def _ask_gpus(nvml: _Nvml) -> tuple[Gpu, ...]:
 
 def _ask_processes(nvml: _Nvml) -> tuple[GpuProcess, ...]:
     return tuple(GpuProcess(device.gpu, pid) for device in _devices(nvml) for pid in _pids(nvml, device))
+
+
+def _ask_nvlinks(nvml: _Nvml) -> dict[tuple[str, str], int]:
+    whole = [device for device in _devices(nvml) if device.gpu.mig is None and device.gpu.pci_address]
+    ends = {str(device.gpu.pci_address): Counter(_link_ends(nvml, device.handle)) for device in whole}
+    pairs = ((one, other) for one in ends for other in ends if one != other)
+    links = {(one, other): ends[one][other] + min(ends[one][_SWITCH], ends[other][_SWITCH]) for one, other in pairs}
+    return {pair: number for pair, number in links.items() if number}
+
+
+def _link_ends(nvml: _Nvml, handle: object) -> Iterator[str]:
+    """Where each NVLink of a GPU leads that is up: to a PCI address, or to a switch."""
+    for link in range(_MOST_NVLINKS):
+        state = nvml.hint("nvmlDeviceGetNvLinkState", handle, link)
+        if state is None:  # no such link, or no NVLink at all
+            return
+        if state != _LINK_UP:
+            continue
+        if nvml.hint("nvmlDeviceGetNvLinkRemoteDeviceType", handle, link) == _TO_SWITCH:
+            yield _SWITCH
+            continue
+        remote = nvml.hint("nvmlDeviceGetNvLinkRemotePciInfo", handle, link)
+        try:
+            yield normalize_pci_address(_text(remote.busId)) if remote is not None else ""
+        except OptionError:
+            yield ""
 
 
 def _pids(nvml: _Nvml, device: _Device) -> list[int]:

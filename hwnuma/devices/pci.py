@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwnuma.errors import GpuNotFoundError
-from hwnuma.model.gpu import Gpu, normalize_pci_address
+from hwnuma.model.gpu import Gpu, normalize_pci_address, pci_address_key
 from hwnuma.model.value import Value
 
 TYPE_CHECKING = False
@@ -71,6 +71,29 @@ class TopologyGpus(Value):
             f"no {wanted} GPU is among the {len(self.machine.pci_devices)} PCI devices of {self.machine.source}: "
             "name devices by PCI address, or plan without GPUs (--gpus none --ranks N)"
         )
+
+
+def gpus_of_host(machine: Machine, known: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """All GPUs of the machine, whoever sees them: those that are known, and the others of the same vendors.
+
+    A container is often shown some GPUs by the driver, and all of them by the kernel. They are in order of their PCI
+    address, which is the same for all who ask, whatever numbers the driver gives them.
+
+    Args:
+        machine: where they are.
+        known: those that a source tells of.
+    """
+    addresses = {gpu.pci_address for gpu in known}
+    devices = [machine.pci_device(address) for address in addresses if address]
+    vendors = {vendor for vendor in VENDORS for device in devices if device is not None and is_gpu(device, vendor)}
+    others = [
+        device
+        for device in machine.pci_devices
+        if device.address not in addresses and any(is_gpu(device, vendor) for vendor in vendors)
+    ]
+    first = max((gpu.index for gpu in known), default=-1) + 1
+    everyone = [*known, *(_gpu_of(first + place, device) for place, device in enumerate(others))]
+    return tuple(sorted(everyone, key=lambda gpu: (pci_address_key(gpu.pci_address or "ffffffff:0:0.0"), gpu.index)))
 
 
 def gpus_at(machine: Machine, addresses: Sequence[str]) -> tuple[Gpu, ...]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from hwnuma.hwloc.library import RUNNING_VERSION, version_text
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.gpu import pci_address_key
-from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
+from hwnuma.model.machine import HOST_BRIDGE, Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
+
+    from hwnuma.model.nic import Nic
 
 _ISOLATED = "/sys/devices/system/cpu/isolated"
 
@@ -47,6 +49,7 @@ def machine_of(text: str, source: str) -> Machine:
         cpu_kinds=_cpu_kinds(found["kind"]),
         isolated_cpuset=_isolated_cpus() if is_this_system else CpuSet(),
         hwloc_version=version_text(RUNNING_VERSION),
+        nics=_nics(found["network"]) if found["network"] else (),
     )
 
 
@@ -108,10 +111,20 @@ def _node(fields: Iterator[str]) -> NumaNode:
     return NumaNode(index, near, near, memory=_number(fields), subtype=next(fields))
 
 
-def _pci_device(fields: Iterator[str]) -> PciDevice:
+def _address(fields: Iterator[str]) -> str:
     domain, bus, device, function = (_number(fields) for _ in range(4))
+    return f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}"
+
+
+def _bridges(fields: Iterator[str]) -> Iterator[str]:
+    for kind in iter(fields.__next__, ""):
+        address = _address(fields)
+        yield HOST_BRIDGE + address.rpartition(":")[0] if kind == "host" else address
+
+
+def _pci_device(fields: Iterator[str]) -> PciDevice:
     return PciDevice(
-        address=f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}",
+        address=_address(fields),
         vendor_id=_number(fields),
         device_id=_number(fields),
         class_id=_number(fields),
@@ -120,7 +133,18 @@ def _pci_device(fields: Iterator[str]) -> PciDevice:
         near_nodeset=_nodes(fields),
         name=next(fields),
         is_near_root=next(fields) == "1",
+        bridges=tuple(_bridges(fields)),
     )
+
+
+def _network_device(fields: Iterator[str]) -> tuple[str, tuple[int, int, int], bool, str, dict[str, str]]:
+    """The PCI address, class, vendor and device of the card; is it an OpenFabrics device; its name and attributes."""
+    address = _address(fields)
+    identity = (_number(fields), _number(fields), _number(fields))
+    is_openfabrics, name = next(fields) == "1", next(fields)
+    # Of an attribute that is there twice, libhwloc's own look-up gives the first.
+    infos = [(next(fields), next(fields)) for _ in range(_number(fields))]
+    return address, identity, is_openfabrics, name, dict(reversed(infos))
 
 
 def _distances(fields: Iterator[str]) -> Distances:
@@ -140,6 +164,7 @@ _READERS: dict[str, Callable[[Iterator[str]], Any]] = {
     "cache": _cache,
     "node": _node,
     "pci": _pci_device,
+    "network": _network_device,
     "distances": _distances,
     "kind": _cpu_kind,
 }
@@ -181,6 +206,18 @@ def _numa_nodes(found: list[NumaNode], cpuset: CpuSet) -> tuple[NumaNode, ...]:
         NumaNode(node.os_index, owned[node.os_index], node.near_cpuset, node.memory, node.subtype)
         for node in sorted(found, key=lambda node: node.os_index)
     )
+
+
+def _nics(found: Iterable[tuple[str, tuple[int, int, int], bool, str, dict[str, str]]]) -> tuple[Nic, ...]:
+    """The network cards: PCI devices with an OpenFabrics device or a network interface."""
+    from hwnuma.model.nic import natural_key, nics_of_function  # only here: most processes have no use for NICs
+
+    functions: dict[str, tuple[tuple[int, int, int], dict[str, dict[str, str]], dict[str, dict[str, str]]]] = {}
+    for address, identity, is_openfabrics, name, infos in found:
+        _, fabrics, interfaces = functions.setdefault(address, (identity, {}, {}))
+        (fabrics if is_openfabrics else interfaces)[name] = infos
+    nics = [nic for address, function in functions.items() for nic in nics_of_function(address, *function)]
+    return tuple(sorted(nics, key=lambda nic: (pci_address_key(nic.pci_address), natural_key(nic.name))))
 
 
 def _cpu_kinds(kinds: list[tuple[int, CpuSet]]) -> tuple[CpuSet, ...]:

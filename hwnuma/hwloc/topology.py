@@ -14,7 +14,7 @@ from hwnuma.model.options import MemoryPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any
 
@@ -135,8 +135,13 @@ class Topology:
         return cls(_discovered(wanted | (lib.WANT_FIRST_CACHES if first_caches else 0)), "this system")
 
     @classmethod
-    def from_xml_file(cls, path: str | os.PathLike[str]) -> Topology:
+    def from_xml_file(cls, path: str | os.PathLike[str], *, needs_cpus: bool = True, network: bool = True) -> Topology:
         """Load a topology that `hwnuma capture` or `lstopo` saved as XML.
+
+        Args:
+            path: the file.
+            needs_cpus: refuse a file that has no PU, on which nothing can be planned; its devices can be looked at.
+            network: read the network cards too: what planning CPUs does without.
 
         Raises:
             TopologyFileError: the file cannot be read, is no hwloc topology, is of a version that this libhwloc
@@ -144,7 +149,8 @@ class Topology:
                 memory.
         """
         document = read_regular_file(path, what="the topology file", most_bytes=lib.XML_MOST_BYTES)
-        return cls._from_xml(document, os.fspath(path))
+        wanted = _EVERYTHING if network else _EVERYTHING & ~lib.WANT_NETWORK
+        return cls._from_xml(document, os.fspath(path), wanted=wanted, needs_cpus=needs_cpus)
 
     @classmethod
     def from_xml_buffer(cls, document: str | bytes) -> Topology:
@@ -160,12 +166,20 @@ class Topology:
         return cls._from_xml(content, "the XML given")
 
     @classmethod
-    def _from_xml(cls, document: bytes, name: str, source: str | None = None, wanted: int = _EVERYTHING) -> Topology:
+    def _from_xml(
+        cls,
+        document: bytes,
+        name: str,
+        source: str | None = None,
+        wanted: int = _EVERYTHING,
+        *,
+        needs_cpus: bool = True,
+    ) -> Topology:
         # Here, since a process that binds itself reads no file.
         from hwnuma.hwloc.trial import load_apart
         from hwnuma.hwloc.xml import checked_xml
 
-        content = checked_xml(document, name, RUNNING_VERSION)
+        content = checked_xml(document, name, RUNNING_VERSION, needs_cpus=needs_cpus)
         copied = load_apart(content, name, wanted)
         source = source or name
         return cls(None, source, load=lambda: _imported(content, name, wanted), copied=copied)
@@ -234,6 +248,24 @@ class Topology:
         """Whether libhwloc says that this is the running system (hwloc_topology_is_thissystem)."""
         with _InUse(self) as handle:
             return bool(lib.hwloc_topology_is_thissystem(handle))
+
+    def annotate(self, notes: Mapping[tuple[str, str], Mapping[str, str]]) -> None:
+        """Note what libhwloc does not tell of network devices (hwloc_obj_add_info); call it before `machine`.
+
+        Args:
+            notes: info attributes by the class of ``/sys/class`` ("infiniband" or "net") and the name of the device, as
+                `hwnuma.devices.nics.read_notes` finds them. What the topology says already stays.
+
+        Raises:
+            ClosedTopologyError: the topology is closed.
+            HwlocError: libhwloc failed.
+        """
+        with _InUse(self) as handle:
+            for (kind, device), values in notes.items():
+                for name, value in values.items():
+                    asked = (kind == "infiniband", os.fsencode(device), name.encode(), value.encode())
+                    check(lib.hwnuma_add_info(handle, *asked), "hwloc_obj_add_info")
+        self._machine = self._copied = None
 
     def export_xml(self) -> str:
         """Write the topology as XML (hwloc_topology_export_xmlbuffer), PCI devices and disallowed CPUs included.

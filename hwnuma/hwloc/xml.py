@@ -25,7 +25,7 @@ _REFERENCES = str.maketrans(
 )
 
 
-def checked_xml(document: bytes, name: str, hwloc_version: int) -> bytes:
+def checked_xml(document: bytes, name: str, hwloc_version: int, *, needs_cpus: bool = True) -> bytes:
     """Give a document as `normalized_xml` does, if no number in it is beyond what a machine can have.
 
     A PU's or NUMA node's number is a place in libhwloc's bitmaps, so a wrong one costs up to gigabytes.
@@ -34,11 +34,14 @@ def checked_xml(document: bytes, name: str, hwloc_version: int) -> bytes:
         document: the file's content.
         name: what to call it in messages.
         hwloc_version: the running libhwloc's API version.
+        needs_cpus: refuse a document that has no PU.
 
     Raises:
         TopologyFileError: as there, or such a number is missing or too large, or a bitmap is too long.
     """
     content, look = _normalized(document, name, hwloc_version)
+    if needs_cpus and not look.pus:
+        raise _no_cpus(name)
     largest = int(lib.XML_LARGEST_INDEX)
     if look.bad_index:
         raise TopologyFileError(
@@ -64,7 +67,14 @@ def normalized_xml(document: bytes, name: str, hwloc_version: int) -> bytes:
     Raises:
         TopologyFileError: the reason, in a sentence.
     """
-    return _normalized(document, name, hwloc_version)[0]
+    content, look = _normalized(document, name, hwloc_version)
+    if not look.pus:
+        raise _no_cpus(name)
+    return content
+
+
+def _no_cpus(name: str) -> TopologyFileError:
+    return TopologyFileError(f"{name} has no PU, so there is no CPU to plan on: save the topology with its CPUs")
 
 
 def _normalized(document: bytes, name: str, hwloc_version: int) -> tuple[bytes, Any]:
@@ -81,8 +91,6 @@ def _normalized(document: bytes, name: str, hwloc_version: int) -> tuple[bytes, 
     if form == lib.XML_OTHER:
         raise TopologyFileError(f"cannot import {name}: it has elements or attributes that no hwloc topology has")
     _check_version(look.major, look.minor, name, hwloc_version)
-    if not look.pus:
-        raise TopologyFileError(f"{name} has no PU, so there is no CPU to plan on: save the topology with its CPUs")
     return document, look
 
 

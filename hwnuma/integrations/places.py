@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hwnuma.environment.nics import nic_environment
 from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.errors import LocalRankError, PlanError, warn
 from hwnuma.launch.job import Job, plan_job
@@ -99,5 +100,10 @@ class Places(Value):
         variables = {"HWNUMA_CPUS": str(binding.cpuset), "HWNUMA_NODES": str(binding.nodeset)}
         if binding.memory is not MemoryPolicy.NONE:
             variables["HWNUMA_MEMORY"] = str(binding.memory)
+        if self.plan.options.export_nics:
+            told = nic_environment(self.plan.options.export_nics, binding, environment)
+            for note in told.notes:
+                warn(note)
+            variables |= told.added
         cores = [core.cpuset for core in self.machine.cores_within(binding.cpuset)]
         return variables | omp_environment(self.omp, cores, environment)

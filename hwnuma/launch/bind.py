@@ -6,6 +6,7 @@ from hwnuma.errors import HwnumaError, inform, warn
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job
 from hwnuma.launch.place import nodes_of, place
+from hwnuma.launch.system import load_this_system
 from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import replace
@@ -101,7 +102,7 @@ def bind_process(pid: int, binding: Binding, *, all_threads: bool = False, migra
             has the memory policy bind. All is as it was.
     """
     check_process_id(pid)
-    with topology_for(binding) as topology:
+    with _topology_to_bind(binding) as topology:
         applied = apply(topology, binding, pid=pid, all_threads=all_threads, migrate=migrate)
     return logged(applied).binding
 
@@ -111,7 +112,7 @@ def _place_and_apply(
 ) -> Applied:
     options = job.options
     known = with_nodes(given) if isinstance(given, Binding) else None
-    with topology_for(known) as topology:
+    with topology_for(known, job) as topology:
         applied = apply(
             topology,
             known or (given(topology) if callable(given) else place(topology, job, local_rank)),
@@ -129,10 +130,14 @@ def with_nodes(given: Binding) -> Binding:
     return replace(given, nodeset=nodes_of(given.cpuset))
 
 
-def topology_for(given: Binding | None) -> Topology:
-    """What to plan and bind through; no more than binding takes where CPUs are given."""
+def topology_for(given: Binding | None, job: Job) -> Topology:
+    """What to plan a job and bind through; no more than binding takes where CPUs are given."""
     if given is None:
-        return Topology.from_this_system()
+        return load_this_system(pci=job.gpus != "none", network=job.options.wants_nics)
+    return _topology_to_bind(given)
+
+
+def _topology_to_bind(given: Binding) -> Topology:
     return Topology.for_binding(given.nodeset, check_cpus(given.cpuset))
 
 

@@ -125,7 +125,7 @@ def bound(
     options, block, binding = job.options, None, None
     try:
         try:
-            with topology_for(given) as topology:
+            with topology_for(given, job) as topology:
                 block = Applied(place(topology, job, local_rank) if given is None else given)
                 BLOCKS.enter(topology, block, all_threads=options.all_threads, migrate=options.migrate)
             binding = logged(block).binding

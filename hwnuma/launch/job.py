@@ -54,7 +54,18 @@ def plan(
     from collections.abc import Sequence  # only here: a process that binds itself does without
 
     listed = gpus if isinstance(gpus, Sequence) else gpus.gpus()
-    return make_plan(machine, listed, NumaOptions.of(options), ranks=ranks, all_gpus=all_gpus, nccl_nodes=nccl_nodes)
+    made = make_plan(machine, listed, NumaOptions.of(options), ranks=ranks, all_gpus=all_gpus, nccl_nodes=nccl_nodes)
+    return _with_nics(made, machine, (*listed, *all_gpus))
+
+
+def _with_nics(plan: Plan, machine: Machine, known: Sequence[Gpu]) -> Plan:
+    """Give the ranks of a plan their NICs, if its options ask for any: among all GPUs of the host."""
+    if not plan.options.wants_nics:
+        return plan
+    from hwnuma.devices.pci import gpus_of_host  # only here: most plans have no use for NICs
+    from hwnuma.policy.rails import with_rails  # likewise
+
+    return with_rails(plan, machine, gpus_of_host(machine, tuple(dict.fromkeys(known))))
 
 
 def _gpu_nodes(text: str) -> dict[str, int]:
@@ -196,7 +207,7 @@ def plan_job(machine: Machine, job: Job, found: FoundGpus | None = None) -> Plan
         found: the job's GPUs, if they were looked for already.
     """
     found = found or job.find_gpus(machine)
-    made = _draft(machine, job, found).plan()
+    made = _with_nics(_draft(machine, job, found).plan(), machine, (*found.visible, *found.all))
     return replace(made, warnings=(*found.warnings, *made.warnings))
 
 
@@ -205,6 +216,14 @@ def _draft(machine: Machine, job: Job, found: FoundGpus) -> Draft:
     if ranks is None and not found.visible:
         raise OptionError(f"without GPUs, the number of ranks has to be known: {_how_to_say_ranks(machine)}")
     return draft_plan(machine, found.visible, job.options, ranks=ranks, all_gpus=found.all, nccl_nodes=job.nccl_nodes())
+
+
+def _one_of(draft: Draft, rank: int, machine: Machine, found: FoundGpus) -> tuple[Binding, tuple[str, ...]]:
+    """One rank's binding, and the warnings of the whole plan, which is made only where NICs are given out."""
+    if not draft.options.wants_nics:
+        return draft.binding(rank), (*found.warnings, *draft.warnings())
+    made = _with_nics(draft.plan(), machine, (*found.visible, *found.all))
+    return made[rank], (*found.warnings, *made.warnings)
 
 
 def _how_to_say_ranks(machine: Machine) -> str:
@@ -242,7 +261,8 @@ def plan_rank(
     draft = _draft(machine, replace(job, ranks=size), found)
     if rank.rank >= len(draft):
         raise LocalRankError(_no_such_rank(rank.rank, len(draft), len(found.visible)))
-    return draft.binding(rank.rank), (*rank.warnings, *found.warnings, *draft.warnings())
+    binding, warnings = _one_of(draft, rank.rank, machine, found)
+    return binding, (*rank.warnings, *warnings)
 
 
 def _no_such_rank(rank: int, ranks: int, gpus: int) -> str:
@@ -271,13 +291,16 @@ def _plan_alone(
     if options.divide_among is DivideAmong.AUTO:
         options = replace(options, divide_among=DivideAmong.ALL)
     draft = _draft(machine, replace(job, options=options, ranks=options.ranks_per_gpu), found)
-    warnings = (*found.warnings, *draft.warnings())
+    own, warnings = _one_of(draft, _place_on_gpu(options, rank, size), machine, found)
     if options.affinity_mode is AffinityMode.EXCLUSIVE and len(found.all) == len(found.visible) and (size or 2) > 1:
         warnings += (
             "this process can see no GPU but its own, so it cannot know which others share its node: exclusive shares "
             "may overlap; plan in the launcher, or give every rank the whole list of GPUs",
         )
-    return draft.binding(_place_on_gpu(options, rank, size)), warnings
+    if own.nic_map is not None:
+        # The ranks of this plan are not those of the machine.
+        own = replace(own, nic_map=replace(own.nic_map, by_rank=()))
+    return own, warnings
 
 
 def _place_on_gpu(options: NumaOptions, rank: int, size: int | None) -> int:

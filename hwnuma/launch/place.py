@@ -6,6 +6,7 @@ from hwnuma.environment.local_rank import LocalRank, local_rank_of, local_world_
 from hwnuma.errors import OptionError, warn
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job, plan_job, plan_rank
+from hwnuma.launch.system import load_this_system
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.value import replace
@@ -122,13 +123,13 @@ def plan_here(
 
 def machine_here(options: NumaOptions) -> tuple[Machine, CpuSet]:
     """This system as its ranks may use it: within this process's affinity, if the options say so; and that affinity."""
-    with Topology.from_this_system() as topology:
+    with load_this_system(network=options.wants_nics) as topology:
         machine, affinity = topology.machine(), current_affinity(topology)
     return machine.narrowed(affinity) if options.keep_outer_mask else machine, affinity
 
 
 def nodes_of(cpuset: CpuSet) -> NodeSet:
     """The NUMA nodes of these CPUs, on this system."""
-    with Topology.from_this_system() as topology:
+    with Topology.from_this_system(pci=False) as topology:
         nodes = topology.machine().cpu_nodes
     return NodeSet(node.os_index for node in nodes if not node.cpuset.isdisjoint(cpuset))

@@ -24,13 +24,25 @@ class ErrorDict(TypedDict):
     message: str
 
 
+class RailDict(TypedDict):
+    """A NIC that a rank sends through, and how near it is: a word of ``nvidia-smi topo -m``."""
+
+    name: str
+    port: int
+    pci_address: str
+    path: str
+
+
 class _RankDict(TypedDict):
     local_rank: int
     gpus: list[GpuDict]
 
 
 class BindingDict(_RankDict, total=False):
-    """One rank: with ``error``, or with all the others. Sets are in the kernel's list form (``0-3,8``)."""
+    """One rank: with ``error``, or with all the others. Sets are in the kernel's list form (``0-3,8``).
+
+    ``nics`` is there where NICs were asked for.
+    """
 
     cpuset: str
     nodeset: str
@@ -38,6 +50,7 @@ class BindingDict(_RankDict, total=False):
     locality: str
     memory: str
     near_memory_nodes: str
+    nics: list[RailDict]
     error: ErrorDict
 
 

@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from hwnuma.model.nic import Nic  # a field's type: at run time only who asks for NICs needs it
+
 
 class Package(Value):
     """A processor package (socket)."""
@@ -55,6 +57,9 @@ class Core(Value):
     cpuset: CpuSet
 
 
+HOST_BRIDGE = "host "
+
+
 class PciDevice(Value):
     """A PCI device and where it hangs in the topology.
 
@@ -68,6 +73,8 @@ class PciDevice(Value):
         near_nodeset: that ancestor's NUMA nodes.
         name: the model's name, if the topology has it.
         is_near_root: the ancestor is the root of the topology, so nothing is known of the locality.
+        bridges: the bridges above it, the nearest first: PCI-to-PCI ones by their address, a host bridge as
+            `HOST_BRIDGE` and its domain and first bus. Empty if the topology does not tell, or was not asked.
     """
 
     address: str
@@ -79,6 +86,7 @@ class PciDevice(Value):
     near_nodeset: NodeSet
     name: str = ""
     is_near_root: bool = False
+    bridges: tuple[str, ...] = ()
 
 
 class Distances(Value):
@@ -112,6 +120,7 @@ class Machine(Value):
         distances: between NUMA nodes, where known.
         cpu_kinds: sets of CPUs of one kind, from the most power-efficient to the fastest; empty if all
             are alike or libhwloc cannot rank them (hwloc_cpukinds_get_info).
+        nics: the network cards' devices, by PCI address and name; empty if the topology was not asked for them.
         isolated_cpuset: the CPUs that the kernel keeps its scheduler off (``isolcpus=``); known of this system only.
         hwloc_version: the libhwloc that read the topology.
     """
@@ -130,6 +139,7 @@ class Machine(Value):
     cpu_kinds: tuple[CpuSet, ...] = ()
     isolated_cpuset: CpuSet = CpuSet()
     hwloc_version: str = ""
+    nics: tuple[Nic, ...] = ()
 
     def checked(self) -> Machine:
         """The machine itself, if it makes sense. It is looked at once; `narrowed` ones are not looked at again.

@@ -105,12 +105,46 @@ class RankOrder(Choice):
     """Ranks go round the GPUs: 0 1 0 1."""
 
 
+class NicPolicy(Choice):
+    """Which of the NICs a GPU sends through."""
+
+    NEAR = "near"
+    """One of its nearest, spread so that the fullest NIC carries as few GPUs as it can."""
+
+    BALANCE = "balance"
+    """The fullest NIC carries as few GPUs as can be, even if some go further; then, as near as can be."""
+
+
+class NicLibrary(Choice):
+    """Whose variables tell a program which NICs to send through."""
+
+    UCX = "ucx"
+    """UCX_NET_DEVICES: UCX, and what is built on it (Open MPI, NIXL, rapidsmpf)."""
+
+    NVSHMEM = "nvshmem"
+    """NVSHMEM_HCA_LIST, and NVSHMEM_ENABLE_NIC_PE_MAPPING, without which it has no effect."""
+
+    MPICH = "mpich"
+    """MPICH_OFI_NIC_POLICY and MPICH_OFI_NIC_MAPPING: HPE Cray MPICH."""
+
+    NCCL = "nccl"
+    """NCCL_IB_HCA. NCCL is better left to choose among all NICs itself."""
+
+    VLLM = "vllm"
+    """VLLM_GPU_NIC_PCIE_MAPPING and VLLM_NIC_SELECTION_VARS: vLLM tells its workers."""
+
+
+def _libraries(text: str) -> tuple[NicLibrary, ...]:
+    return tuple(NicLibrary(piece.strip()) for piece in text.split(",") if piece.strip())
+
+
 # The headings of the command line's help, in its order.
-PLACES, GPUS, RANKS, MEMORY, TROUBLE, LATE = (
+PLACES, GPUS, RANKS, MEMORY, NICS, TROUBLE, LATE = (
     "what a rank gets",
     "which GPUs",
     "which rank drives which GPU",
     "memory",
+    "which network cards",
     "if something is in the way",
     "of processes that run already",
 )
@@ -294,6 +328,49 @@ class NumaOptions(Value):
             "--migrate", switch, "move memory that is already allocated elsewhere to the near nodes", "", LATE
         ),
     )
+    nics: str | None = field(
+        default=None,
+        option=Option(
+            "--nics",
+            str,
+            "the NICs to send through: the machine's rails, none, or these (default: none; auto for --export-nics)",
+            "auto|none|NAME,…",
+            NICS,
+            example="auto",
+        ),
+    )
+    nics_per_rank: int | None = field(
+        default=None,
+        option=Option(
+            "--nics-per-rank",
+            Count(least=1),
+            "how many NICs a rank gets (default: one for each of its GPUs)",
+            "N",
+            NICS,
+        ),
+    )
+    nic_policy: NicPolicy = field(
+        default=NicPolicy.NEAR,
+        option=Option(
+            "--nic-policy",
+            NicPolicy,
+            "a NIC of the nearest, or one that carries less though it is further away",
+            values_of(NicPolicy),
+            NICS,
+            example="balance",
+        ),
+    )
+    export_nics: tuple[NicLibrary, ...] = field(
+        default=(),
+        option=Option(
+            "--export-nics",
+            _libraries,
+            "the libraries that are told of a rank's NICs, by their own environment variables, unless those are set",
+            "ucx,nvshmem,mpich,nccl,vllm",
+            NICS,
+            example="ucx,nvshmem",
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Turn values into what their fields hold, and refuse what makes no sense."""
@@ -303,8 +380,16 @@ class NumaOptions(Value):
                 object.__setattr__(self, name, type(default)(value))
             elif isinstance(option.convert, Count) and value is not None:
                 option.convert.check(name, value)
+        object.__setattr__(self, "export_nics", tuple(map(NicLibrary, self.export_nics)))
         if self.ranks_per_gpu > 1 and self.gpus_per_rank > 1:
             raise OptionError("ranks_per_gpu and gpus_per_rank cannot both be above 1")
+        if self.nics == "none" and self.export_nics:
+            raise OptionError("export_nics needs NICs to tell of, and nics is none: leave that out, or say auto")
+
+    @property
+    def wants_nics(self) -> bool:
+        """Whether NICs have to be looked for."""
+        return self.nics != "none" if self.nics is not None else bool(self.export_nics)
 
     @classmethod
     def of(cls, given: NumaOptionsLike) -> NumaOptions:

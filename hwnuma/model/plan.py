@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hwnuma.errors import BindingError, HwnumaError
     from hwnuma.model.contract import BindingDict, ErrorDict, PlanDict
     from hwnuma.model.gpu import Gpu
+    from hwnuma.model.nic import NicMap, Rail  # fields' types: at run time only who asks for NICs needs it
 else:
     from _collections_abc import Sequence  # as in bitmap.py: without the package collections
 
@@ -48,6 +49,8 @@ class Binding(Value):
         memory: the memory policy to set.
         error: why the rank cannot be placed, or None.
         memory_error: why the memory policy could not be set though the CPUs are bound, or None.
+        nics: the NICs that it sends through; None if nobody asked for any.
+        nic_map: the NICs of all ranks and GPUs of the plan; None if nobody asked for any.
     """
 
     local_rank: int
@@ -60,6 +63,8 @@ class Binding(Value):
     memory: MemoryPolicy = MemoryPolicy.NONE
     error: HwnumaError | None = None
     memory_error: BindingError | None = None
+    nics: tuple[Rail, ...] | None = None
+    nic_map: NicMap | None = None
 
     @property
     def gpu(self) -> Gpu | None:
@@ -104,13 +109,14 @@ class Binding(Value):
 
     def as_dict(self) -> BindingDict:
         """Give the rank as plain values, as it stands in `Plan.as_dict`: with ``cpuset``, or with ``error``."""
-        gpus = [gpu.as_dict() for gpu in self.gpus]
+        row: BindingDict = {"local_rank": self.local_rank, "gpus": [gpu.as_dict() for gpu in self.gpus]}
+        if self.nics is not None:
+            row["nics"] = [rail.as_dict() for rail in self.nics]
         if self.error is not None:
             error: ErrorDict = {"type": type(self.error).__name__, "message": str(self.error)}
-            return {"local_rank": self.local_rank, "gpus": gpus, "error": error}
+            return {**row, "error": error}
         return {
-            "local_rank": self.local_rank,
-            "gpus": gpus,
+            **row,
             "cpuset": str(self.cpuset),
             "nodeset": str(self.nodeset),
             "cores": self.cores,

@@ -22,16 +22,28 @@ def plan_as_text(plan: Plan) -> str:
             binding.cores or "-",
             binding.cpuset or "-",
             binding.locality if binding.error is None else type(binding.error).__name__,
+            *_rails_text(binding),
         )
         for binding in plan.bindings
     ]
-    lines = [*table_lines(("rank", "GPU", "PCI address", "node", "cores", "CPUs", "known from"), rows), ""]
+    headers = ["rank", "GPU", "PCI address", "node", "cores", "CPUs", "known from"]
+    if any(binding.nics is not None for binding in plan.bindings):
+        headers += ["NICs", "path"]
+    lines = [*table_lines(headers, rows), ""]
     lines += [f"mode {plan.mode} on {plan.source}; allowed CPUs {plan.allowed_cpuset or 'none'}"]
     lines += [f"unused CPUs: {plan.unused_cpuset or 'none'}"]
     lines += [_sharing(plan)]
     lines += _not_placed(plan)
     lines += [f"warning: {warning}" for warning in plan.warnings]
     return printable_text(lines)
+
+
+def _rails_text(binding: Binding) -> tuple[str, ...]:
+    """The NICs of a rank by name and port, and how near each is; nothing if none was asked for."""
+    if binding.nics is None:
+        return ()
+    names = ",".join(f"{rail.nic.name}:{rail.port}" for rail in binding.nics)
+    return names or "-", ",".join(rail.path for rail in binding.nics) or "-"
 
 
 def _sharing(plan: Plan) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class Draft:
     """What every rank of a machine gets; its length is the number of ranks.
 
+    Attributes:
+        options: what was asked for.
+
     Raises:
         PlanError: it does not keep what a plan promises, which is an error of ours.
     """
@@ -42,7 +45,7 @@ class Draft:
             claims: settled, each with CPUs or an error.
             doubts: warnings of where GPUs are.
         """
-        self._machine, self._allowed, self._options, self._gpus = machine, allowed_cpuset, options, gpus_of_ranks
+        self._machine, self._allowed, self.options, self._gpus = machine, allowed_cpuset, options, gpus_of_ranks
         self._doubts = doubts
         self._lots: dict[int, _Lot] = {}
         of_ranks: list[list[Claim]] = [[] for _ in gpus_of_ranks]
@@ -56,8 +59,8 @@ class Draft:
         """What one rank gets: the union of its claims, or the error of the first that failed."""
         error = next((claim.error for claim in claims if claim.error is not None), None)
         lot = self._lot(joined([claim.mask for claim in claims]))
-        if error is None and lot.cores < self._options.minimum_cores:
-            error = _too_few_cores(rank, lot.cores, self._options)
+        if error is None and lot.cores < self.options.minimum_cores:
+            error = _too_few_cores(rank, lot.cores, self.options)
         sources = dict.fromkeys([claim.locality.source for claim in claims if claim.locality.source])
         return _Outcome(lot if error is None else self._lot(0), "+".join(sources), error)
 
@@ -80,18 +83,18 @@ class Draft:
             cores=lot.cores,
             locality=outcome.locality,
             near_memory_nodes=lot.near_memory_nodes,
-            memory=self._options.memory,
+            memory=self.options.memory,
             error=outcome.error,
         )
 
     def warnings(self) -> tuple[str, ...]:
         """What somebody should know of the whole plan, a sentence each."""
-        return (*self._doubts, *_warnings(self._machine, self._options, self._outcomes))
+        return (*self._doubts, *_warnings(self._machine, self.options, self._outcomes))
 
     def plan(self) -> Plan:
         """All ranks."""
         bindings = tuple([self.binding(rank) for rank in range(len(self))])
-        return Plan(self._options, self._machine.source, self._allowed, bindings, self.warnings())
+        return Plan(self.options, self._machine.source, self._allowed, bindings, self.warnings())
 
 
 class _Lot:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from hwnuma.environment.nics import nic_environment
 from hwnuma.errors import PlanError
 from hwnuma.model.options import MemoryPolicy
 from hwnuma.model.plan import Binding, Plan
@@ -112,7 +113,18 @@ def _systemd_run(binding: Binding) -> Iterable[str]:
         yield f"--property={setting}"
 
 
-def _environment(binding: Binding) -> Iterable[str]:
+def _environment(plan: Plan) -> str:
+    """What hands a rank its place, and what tells libraries of its NICs."""
+    libraries = plan.options.export_nics
+    told = ({} if not libraries else nic_environment(libraries, binding, {}).added for binding in plan)
+    rows = (
+        (*_place(binding), *(f"{name}={value}" for name, value in variables.items()))
+        for binding, variables in zip(plan, told, strict=True)
+    )
+    return "\n".join(" ".join(row) for row in rows)
+
+
+def _place(binding: Binding) -> Iterable[str]:
     yield f"HWNUMA_LOCAL_RANK={binding.local_rank}"
     yield f"HWNUMA_CPUS={binding.cpuset}"
     if binding.memory is not MemoryPolicy.NONE:
@@ -146,6 +158,6 @@ FORMATS: Mapping[str, Format] = {
     "docker": _lines(_docker),
     "systemd": _systemd,
     "systemd-run": _lines(_systemd_run),
-    "env": _lines(_environment),
+    "env": _environment,
 }
 """Every format by its name on the command line, beside the ``table`` and ``json`` of `hwnuma.report.text`."""

@@ -128,6 +128,7 @@ class FakeGpu:
         mig: None where MIG is not supported, False where it is off, or the instances (none: an empty list).
         processes: pids of compute processes.
         errors: function (without _v2, _v3) → NVML error code, or (code, how many times).
+        nvlinks: how many NVLinks are up, by the PCI address of the GPU that they lead to, or "switch".
     """
 
     pci: str
@@ -138,6 +139,7 @@ class FakeGpu:
     mig: Sequence[FakeMig] | bool | None = None
     processes: Sequence[int] = ()
     errors: Mapping[str, int | tuple[int, int]] = field(default_factory=dict)
+    nvlinks: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Fill in the UUID."""
@@ -152,6 +154,7 @@ class FakeGpu:
             yield f"  cpus {self.cpus}"
         if self.nodes is not None:
             yield f"  nodes {self.nodes}"
+        yield from (f"  nvlink {end} {links}" for end, links in self.nvlinks.items())
         if self.mig is not None:
             yield f"  mig {'off' if self.mig is False else 'on'}"
         for instance in self.mig if isinstance(self.mig, Sequence) else ():

@@ -19,6 +19,7 @@
  *   nodes 0                       memory affinity, in the same way
  *   mig on|off                    without this line the GPU does not support MIG
  *   instance PLACE GI CI          a MIG instance of the GPU above, at a place among those it could have (0 to 6)
+ *   nvlink ADDRESS|switch [N]     N NVLinks (1) of the GPU above that are up, to a GPU or a switch
  *   process PID                   a compute process on the GPU or the instance above
  *
  * Written from the documentation of NVML's API; no part of NVML is in it. Not safe for threads.
@@ -31,7 +32,7 @@
 
 enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
        UNKNOWN = 999 };
-enum { MAX_GPUS = 64, MAX_INSTANCES = 7, MAX_ERRORS = 32, MAX_PROCESSES = 64, WORDS = 128, TEXT = 96 };
+enum { MAX_GPUS = 64, MAX_INSTANCES = 7, MAX_ERRORS = 32, MAX_PROCESSES = 64, MAX_LINKS = 32, WORDS = 128, TEXT = 96 };
 
 struct error { char function[TEXT]; int code; int times; };
 struct errors { struct error all[MAX_ERRORS]; int count; };
@@ -49,6 +50,8 @@ struct device {
     struct device *instances[MAX_INSTANCES];
     unsigned int processes[MAX_PROCESSES];
     unsigned int process_count;
+    char links[MAX_LINKS][32];
+    unsigned int link_count;
 };
 
 typedef struct device *nvmlDevice_t;
@@ -183,6 +186,17 @@ static struct device *add_instance(struct device *gpu, const char *rest)
     return instance;
 }
 
+static int add_links(struct device *gpu, const char *rest)
+{
+    char end[32];
+    unsigned int count = 1;
+    if (!gpu || sscanf(rest, "%31s %u", end, &count) < 1 || gpu->link_count + count > MAX_LINKS)
+        return 0;
+    while (count--)
+        strcpy(gpu->links[gpu->link_count++], end);
+    return 1;
+}
+
 static int add_error(struct errors *errors, const char *rest)
 {
     if (errors->count == MAX_ERRORS)
@@ -224,6 +238,8 @@ static int read_statement(const char *word, const char *rest, struct device **gp
         return read_mask(rest, &(*gpu)->cpus);
     if (strcmp(word, "nodes") == 0)
         return read_mask(rest, &(*gpu)->nodes);
+    if (strcmp(word, "nvlink") == 0)
+        return add_links(*gpu, rest);
     if (strcmp(word, "mig") == 0) {
         (*gpu)->mig = strcmp(rest, "on") == 0;
         return strcmp(rest, "on") == 0 || strcmp(rest, "off") == 0;
@@ -383,6 +399,34 @@ int nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci)
 }
 int nvmlDeviceGetPciInfo_v2(nvmlDevice_t device, nvmlPciInfo_t *pci) { return nvmlDeviceGetPciInfo_v3(device, pci); }
 int nvmlDeviceGetPciInfo(nvmlDevice_t device, nvmlPciInfo_t *pci) { return nvmlDeviceGetPciInfo_v3(device, pci); }
+
+int nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned int link, unsigned int *is_active)
+{
+    int code = enter("nvmlDeviceGetNvLinkState", device);
+    if (code || link >= device->link_count)
+        return code ? code : device->link_count ? INVALID_ARGUMENT : NOT_SUPPORTED;
+    *is_active = 1;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, unsigned int link, unsigned int *type)
+{
+    int code = enter("nvmlDeviceGetNvLinkRemoteDeviceType", device);
+    if (code || link >= device->link_count)
+        return code ? code : INVALID_ARGUMENT;
+    *type = strcmp(device->links[link], "switch") ? 0 : 2; /* a GPU, a switch */
+    return SUCCESS;
+}
+
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, unsigned int link, nvmlPciInfo_t *pci)
+{
+    int code = enter("nvmlDeviceGetNvLinkRemotePciInfo", device);
+    if (code || link >= device->link_count)
+        return code ? code : INVALID_ARGUMENT;
+    memset(pci, 0, sizeof *pci);
+    snprintf(pci->busId, sizeof pci->busId, "%s", device->links[link]);
+    return SUCCESS;
+}
 
 int nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int size)
 {
