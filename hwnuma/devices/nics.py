@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from hwnuma.model.nic import (
@@ -22,6 +21,10 @@ from hwnuma.model.nic import (
     PORT_RATE,
     SLINGSHOT,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Notes = dict[tuple[str, str], dict[str, str]]
 

@@ -14,12 +14,15 @@ What the user has set stays. Where each variable is from:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from hwnuma.model.nic import OPENFABRICS_KIND, NicMap, Rail
 from hwnuma.model.options import NicLibrary
-from hwnuma.model.plan import Binding
 from hwnuma.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hwnuma.model.plan import Binding
 
 Variables = dict[str, str]
 

@@ -7,12 +7,12 @@ whose names begin with ``Hwnuma``: so `hwnuma capture` saves it, and a saved mac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
 from hwnuma.model.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from hwnuma.model.contract import RailDict
 
 # Names of info attributes. Port ones have the port's number in them; the state's is libhwloc's own.

@@ -6,12 +6,13 @@ from itertools import pairwise
 
 from hwnuma.errors import NotEnoughCoresError
 from hwnuma.model.bitmap import CpuSet, joined, union
-from hwnuma.model.machine import Machine, NumaNode
 from hwnuma.model.options import AffinityMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from hwnuma.model.machine import Machine, NumaNode
 
     # From a machine, one of its nodes, and how many ranks each GPU on it has, to the CPUs of each rank, GPU by GPU.
     Share = Callable[[Machine, NumaNode, Sequence[int]], Sequence[int]]

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from collections.abc import Sequence
 
 from hwnuma.model.machine import HOST_BRIDGE, Machine, PciDevice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Nearness(int, enum.Enum):

@@ -7,19 +7,23 @@ is told in docs/rails.md. It is decided for all GPUs of the host at once, whoeve
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 from hwnuma.errors import OptionError
 from hwnuma.model.bitmap import NodeSet
-from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine, PciDevice
 from hwnuma.model.nic import ETHERNET_KIND, INFINIBAND, Nic, NicMap, Rail, natural_key
 from hwnuma.model.options import NicPolicy, NumaOptions
-from hwnuma.model.plan import Binding, Plan
 from hwnuma.model.value import Value, replace
 from hwnuma.policy.matching import balanced, nearest
 from hwnuma.policy.nearness import Nearness, nearness_of_all, tells_bridges
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from hwnuma.model.gpu import Gpu
+    from hwnuma.model.plan import Binding, Plan
 
 AUTO = "auto"
 

@@ -12,18 +12,19 @@ from __future__ import annotations
 import errno
 import os
 from _thread import get_native_id  # threading costs more to import than all else here
-from collections.abc import Callable, Collection
 
 from hwnuma.errors import BindingError, HwlocError, OptionError, warn
-from hwnuma.hwloc.topology import Topology
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.options import MemoryPolicy
-from hwnuma.model.plan import Binding
 from hwnuma.processes import procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from hwnuma.hwloc.mempolicy import SavedPolicy
+    from hwnuma.hwloc.topology import Topology
+    from hwnuma.model.plan import Binding
 
 # Passes over the threads of a process that starts threads all the time; those inherit the binding anyway.
 _MOST_PASSES, _QUIET_PASSES = 1000, 3

@@ -10,8 +10,11 @@ from __future__ import annotations
 import os
 from _thread import RLock
 
-from hwnuma.hwloc.topology import Topology
 from hwnuma.processes.binding import Applied, carry_out
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.hwloc.topology import Topology
 
 
 class Blocks:

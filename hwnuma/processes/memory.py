@@ -8,18 +8,19 @@ from __future__ import annotations
 import errno
 import os
 from _thread import get_native_id
-from collections.abc import Iterable
 
 from hwnuma.errors import BindingError, HwlocError, inform, warn
 from hwnuma.hwloc.mempolicy import migrate_pages, restore_policy, save_policy
-from hwnuma.hwloc.topology import Topology
 from hwnuma.model.options import MemoryPolicy
-from hwnuma.model.plan import Binding
 from hwnuma.model.value import replace
 from hwnuma.processes import procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hwnuma.hwloc.topology import Topology
+    from hwnuma.model.plan import Binding
     from hwnuma.processes.binding import Applied
 
 # A node with less than this share of its memory to be had is nearly full: `bind` ends in an OOM kill there.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hwnuma.model.bitmap import CpuSet
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hwnuma.model.bitmap import CpuSet
 
 
 class OuterAffinity:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
 
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.numbers import whole_number
 from hwnuma.model.options import MemoryPolicy
 from hwnuma.model.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _NODES = "/sys/devices/system/node"
 

@@ -8,13 +8,10 @@ reach some of the expected CPUs, the whole process has been narrowed, by an oute
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
 
 from hwnuma.errors import BindingError, OptionError, PlanError
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
 from hwnuma.model.characters import printable
-from hwnuma.model.gpu import Gpu
-from hwnuma.model.machine import Machine
 from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import BOUND_CPUS, BOUND_MEMORY, BOUND_NODES, Binding
 from hwnuma.model.value import Value, replace
@@ -23,6 +20,13 @@ from hwnuma.processes import procfs
 from hwnuma.processes.procfs import Pages, ThreadPolicy
 from hwnuma.processes.refusals import affinity_not_read, not_readable
 from hwnuma.processes.trust import ProcessEnvironment, environment_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from hwnuma.model.gpu import Gpu
+    from hwnuma.model.machine import Machine
 
 # Linux cannot be built for more (NR_CPUS with MAXSMP; NODES_SHIFT). A record beyond has been made up, and may be long.
 _MOST_CPUS, _MOST_NODES = 8192, 1024
