@@ -27,8 +27,7 @@ def say_data(data: object) -> None:
     """Write JSON to standard output; `say` tells of the errors."""
     import json
 
-    # ensure_ascii, the default, escapes all that `printable` does, but for the one control character of seven bits.
-    write(json.dumps(data, indent=2).replace("\x7f", "\\u007f") + "\n")
+    write(json.dumps(data, indent=2, ensure_ascii=True) + "\n")  # which escapes all that `printable` does
 
 
 def write(text: str) -> None:
