@@ -89,7 +89,8 @@ def _parser(name: str) -> tuple[Parser, list[str]]:
         description="Put every worker process on the CPUs and memory next to its GPU.",
     )
     parser.add_argument("--version", action="store_true", help="print the versions of hwnuma and libhwloc")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    # With prog given, argparse does not make a formatter to find it out, which imports shutil and all compression.
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog="hwnuma")
     flags: list[str] = []
     for each, command in COMMANDS.items():
         made = commands.add_parser(each, help=command.about, description=f"{command.about}.", allow_abbrev=False)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
 
 from hwnuma.cli.output import complain, write
 from hwnuma.errors import OptionError
-from hwnuma.model.option_table import Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from hwnuma.model.option_table import Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ container NVML and CUDA both have those alone.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from hwnuma.devices.pci import VENDORS
 from hwnuma.errors import GpuNotFoundError, OptionError
@@ -73,7 +72,7 @@ def visible_gpus(
     return _nvidia(gpus, environment, strict=strict)
 
 
-class _Entry(NamedTuple):
+class _Entry(Value):
     """What one entry of a list means: GPUs, or why it means none; and a remark if it is odd."""
 
     gpus: tuple[Gpu, ...] = ()
