@@ -174,8 +174,8 @@ class Machine(Value):
 
     def nodes_of(self, cpuset: CpuSet) -> tuple[NumaNode, ...]:
         """The NUMA nodes that any of these CPUs belongs to, in order."""
-        directory = self._directory
-        return tuple([directory.cpu_nodes[place] for place in _owners(directory.node_of_cpu, cpuset)])
+        mask = cpuset.mask
+        return tuple([node for node, of_node in self._directory.masks_of_nodes if of_node & mask])
 
     def package_cpus(self, node: NumaNode) -> CpuSet:
         """The CPUs of every package that a node touches, and of the node; all, if the machine tells no packages."""
@@ -233,6 +233,8 @@ class _Directory:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.cpu_nodes = tuple([node for node in machine.numa_nodes if node.cpuset])
+        # There are few nodes: looking at each takes less than a table of CPUs, as cores and caches have it.
+        self.masks_of_nodes = [(node, node.cpuset.mask) for node in self.cpu_nodes]
         self.memory_nodes = tuple([node for node in machine.numa_nodes if not node.cpuset])
         self.nodes = {node.os_index: node for node in machine.numa_nodes}
         self.package_cpus_by_node: dict[int, CpuSet] = {}
@@ -258,11 +260,6 @@ class _Directory:
         return tuple(sorted(self._machine.last_level_caches, key=lambda cache: len(cache.cpuset)))
 
     @cached_property
-    def node_of_cpu(self) -> list[int]:
-        """For each CPU number the place of its node in `cpu_nodes`."""
-        return self._owner_of_cpu(self.cpu_nodes)
-
-    @cached_property
     def core_of_cpu(self) -> list[int]:
         """For each CPU number the place of its core in the machine's `cores`."""
         return self._owner_of_cpu(self._machine.cores)
@@ -272,7 +269,7 @@ class _Directory:
         """For each CPU number the place of its last-level cache in `caches`."""
         return self._owner_of_cpu(self.caches)
 
-    def _owner_of_cpu(self, owners: Iterable[Core | Cache | NumaNode]) -> list[int]:
+    def _owner_of_cpu(self, owners: Iterable[Core | Cache]) -> list[int]:
         owner_of_cpu = [_NOBODY] * (self._machine.cpuset.last + 1)
         for place, owner in enumerate(owners):
             mask = owner.cpuset.mask

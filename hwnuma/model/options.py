@@ -376,6 +376,8 @@ class NumaOptions(Value):
         """Turn values into what their fields hold, and refuse what makes no sense."""
         for name, option in self._options.items():
             value, default = getattr(self, name), self._defaults.get(name, AffinityMode.NODE)
+            if value is default:
+                continue
             if isinstance(default, (Choice, CpuSet)):
                 object.__setattr__(self, name, type(default)(value))
             elif isinstance(option.convert, Count) and value is not None:

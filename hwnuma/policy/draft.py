@@ -57,12 +57,17 @@ class Draft:
 
     def _outcome(self, rank: int, claims: Sequence[Claim]) -> _Outcome:
         """What one rank gets: the union of its claims, or the error of the first that failed."""
-        error = next((claim.error for claim in claims if claim.error is not None), None)
-        lot = self._lot(joined([claim.mask for claim in claims]))
+        mask = 0
+        error: PlanError | None = None
+        sources: dict[str, None] = {}  # in order, each once
+        for claim in claims:
+            mask |= claim.mask
+            error = error or claim.error
+            sources[claim.locality.source] = None
+        lot = self._lot(mask)
         if error is None and lot.cores < self.options.minimum_cores:
             error = _too_few_cores(rank, lot.cores, self.options)
-        sources = dict.fromkeys([claim.locality.source for claim in claims if claim.locality.source])
-        return _Outcome(lot if error is None else self._lot(0), "+".join(sources), error)
+        return _Outcome(lot if error is None else self._lot(0), "+".join(filter(None, sources)), error)
 
     def _lot(self, mask: int) -> _Lot:
         if mask not in self._lots:
