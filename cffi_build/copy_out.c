@@ -206,7 +206,8 @@ static void put_pci_devices(struct hwnuma_text *text, hwloc_topology_t topology)
         put_set(text, near->complete_nodeset);
         put(text, hwloc_obj_get_info_by_name(obj, "PCIDevice"));
         put_number(text, near == hwloc_get_root_obj(topology));
-        if (network == HWLOC_TYPE_FILTER_KEEP_NONE) /* how near devices are to each other is asked of network cards only */
+        /* How near devices are to each other is asked of network cards only. */
+        if (network == HWLOC_TYPE_FILTER_KEEP_NONE)
             put(text, "");
         else
             put_bridges(text, obj);

@@ -41,7 +41,8 @@ int hwnuma_copy_out(hwloc_topology_t topology, struct hwnuma_text *text);
 
 /* Add an info attribute to the OpenFabrics devices, or else to the network interfaces, of a name, unless it is
  * there. -1 without memory. */
-int hwnuma_add_info(hwloc_topology_t topology, int is_openfabrics, const char *device, const char *name, const char *value);
+int hwnuma_add_info(hwloc_topology_t topology, int is_openfabrics, const char *device, const char *name,
+                    const char *value);
 
 /* Bounds of a trial: wall clock and CPU time (a DGX takes 2 ms, a machine of 8,192 CPUs some 100), and memory beyond
  * what this process has (a DGX takes 2 MB). */
