@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-int hwnuma_add_info(hwloc_topology_t topology, int is_openfabrics, const char *device, const char *name, const char *value)
+int hwnuma_add_info(hwloc_topology_t topology, int is_openfabrics, const char *device, const char *name,
+                    const char *value)
 {
     unsigned long kind = is_openfabrics ? HWLOC_OBJ_OSDEV_OPENFABRICS : HWLOC_OBJ_OSDEV_NETWORK;
     for (unsigned i = 0; i < hwloc_get_nbobjs_by_depth(topology, HWLOC_TYPE_DEPTH_OS_DEVICE); i++) {

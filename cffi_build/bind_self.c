@@ -54,9 +54,9 @@ static void write_indexes(FILE *out, hwloc_const_bitmap_t set, int wanted)
         fprintf(out, "%s%d", written++ ? "," : "", filler++);
 }
 
-/* Describe the topology. All nodes of a synthetic one have as many CPUs, and at least one CPU more than are wanted is in
- * it, since libhwloc takes the set of all for "unbound". In groups, since libhwloc's time is quadratic in the children of
- * one object (7 s for 8,192). NULL without memory; to be freed. */
+/* Describe the topology. All nodes of a synthetic one have as many CPUs, and at least one CPU more than are wanted
+ * is in it, since libhwloc takes the set of all for "unbound". In groups, since libhwloc's time is quadratic in the
+ * children of one object (7 s for 8,192). NULL without memory; to be freed. */
 static char *describe(hwloc_const_bitmap_t cpus, hwloc_const_bitmap_t nodes)
 {
     char *text = NULL;
@@ -105,7 +105,8 @@ static int bind_cpus(hwloc_topology_t topology, hwloc_const_bitmap_t cpus, hwloc
     return -1;
 }
 
-static int set_policy(hwloc_topology_t topology, hwloc_const_bitmap_t nodes, int policy, int flags, hwloc_bitmap_t found)
+static int set_policy(hwloc_topology_t topology, hwloc_const_bitmap_t nodes, int policy, int flags,
+                      hwloc_bitmap_t found)
 {
     unsigned long words[POLICY_WORDS];
     int mode;
@@ -128,7 +129,8 @@ int hwnuma_bind_self(const char *cpus, const char *nodes, int policy, int flags)
     hwloc_topology_t topology = NULL;
     int result = -1, with_memory = policy != HWLOC_MEMBIND_DEFAULT;
     if (hwloc_get_api_version() >> 16 == HWLOC_API_VERSION >> 16 && hwloc_get_api_version() >= HWLOC_API_VERSION
-        && read_list(cpus, cpuset) == 0 && (with_memory || *nodes ? read_list(nodes, nodeset) : hwloc_bitmap_set(nodeset, 0)) == 0
+        && read_list(cpus, cpuset) == 0
+        && (with_memory || *nodes ? read_list(nodes, nodeset) : hwloc_bitmap_set(nodeset, 0)) == 0
         && hwloc_bitmap_last(cpuset) <= HIGHEST_CPU /* a higher one is for the whole program to refuse, or not */
         && (topology = hwnuma_load_for_binding(cpuset, nodeset)) != NULL)
         result = bind_cpus(topology, cpuset, before, found);

@@ -1,9 +1,9 @@
 /* What every topology that is read for planning is configured with. */
 #include "hwnuma.h"
 
-/* Never loaded. The first six open GPU drivers, which wakes GPUs or creates contexts on them (hwloc FAQ, "How do I avoid
- * hwloc touching GPUs"). "pci" is not needed: "linux" reads PCI devices from sysfs, as torch does. "x86" moves the calling
- * thread over all CPUs to ask each, isolated ones too, and says what sysfs says. */
+/* Never loaded. The first six open GPU drivers, which wakes GPUs or creates contexts on them (hwloc FAQ, "How do I
+ * avoid hwloc touching GPUs"). "pci" is not needed: "linux" reads PCI devices from sysfs, as torch does. "x86" moves
+ * the calling thread over all CPUs to ask each, isolated ones too, and says what sysfs says. */
 static const char *const UNWANTED[] = {"cuda", "nvml", "opencl", "gl", "rsmi", "levelzero", "pci", "x86"};
 
 static int leave_out(hwloc_topology_t topology, int wanted)
@@ -27,7 +27,8 @@ hwloc_topology_t hwnuma_new_topology(int wanted)
         /* One that this libhwloc was built without is refused, and that is as good. */
         hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, UNWANTED[i]);
     /* Disallowed CPUs stay, so that it can be said why a GPU has none. */
-    if (hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED) == 0 && leave_out(topology, wanted) == 0)
+    if (hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED) == 0
+        && leave_out(topology, wanted) == 0)
         return topology;
     hwnuma_topology_destroy(topology);
     return NULL;

@@ -1,9 +1,9 @@
-/* Write what planning needs of a loaded topology as text: one call instead of one an object, and the same where a file is
- * tried in a child (try_xml.c), so that what it survives there is all that is done with it.
+/* Write what planning needs of a loaded topology as text: one call instead of one an object, and the same where a
+ * file is tried in a child (try_xml.c), so that what it survives there is all that is done with it.
  *
- * Records of fields, each field ended by a zero byte, which no text of libhwloc can have in it. The first field of a
- * record is its kind, by which hwnuma/hwloc/copy_out.py knows the others. Sets are in list form, and a set that is not
- * there or is infinite is empty. */
+ * Records of fields, each field ended by a zero byte, which no text of libhwloc can have in it. The first field of
+ * a record is its kind, by which hwnuma/hwloc/copy_out.py knows the others. Sets are in list form, and a set that is
+ * not there or is infinite is empty. */
 #include "hwnuma.h"
 
 #include <string.h>
@@ -102,7 +102,8 @@ static void put_all(struct hwnuma_text *text, hwloc_topology_t topology, hwloc_o
     }
 }
 
-/* The data and unified caches, from the highest level down; a level is left out once the levels above cover all CPUs. */
+/* The data and unified caches, from the highest level down; a level is left out once the levels above cover all
+ * CPUs. */
 static void put_caches(struct hwnuma_text *text, hwloc_topology_t topology, hwloc_bitmap_t covered)
 {
     static const hwloc_obj_type_t levels[] = {
@@ -140,8 +141,8 @@ static void put_address(struct hwnuma_text *text, unsigned domain, unsigned bus,
     put_number(text, function);
 }
 
-/* The bridges above a device, the nearest first, and a last field that is empty. A host bridge has no address of its own:
- * the domain and the first bus below it say which it is. */
+/* The bridges above a device, the nearest first, and a last field that is empty. A host bridge has no address of its
+ * own: the domain and the first bus below it say which it is. */
 static void put_bridges(struct hwnuma_text *text, hwloc_obj_t obj)
 {
     while ((obj = obj->parent) != NULL && obj->type == HWLOC_OBJ_BRIDGE) {
@@ -205,7 +206,8 @@ static void put_pci_devices(struct hwnuma_text *text, hwloc_topology_t topology)
         put_set(text, near->complete_nodeset);
         put(text, hwloc_obj_get_info_by_name(obj, "PCIDevice"));
         put_number(text, near == hwloc_get_root_obj(topology));
-        if (network == HWLOC_TYPE_FILTER_KEEP_NONE) /* how near devices are to each other is asked of network cards only */
+        /* How near devices are to each other is asked of network cards only. */
+        if (network == HWLOC_TYPE_FILTER_KEEP_NONE)
             put(text, "");
         else
             put_bridges(text, obj);

@@ -87,7 +87,8 @@ struct hwnuma_text {
     ...;
 };
 int hwnuma_copy_out(hwloc_topology_t topology, struct hwnuma_text *text);
-int hwnuma_add_info(hwloc_topology_t topology, int is_openfabrics, const char *device, const char *name, const char *value);
+int hwnuma_add_info(hwloc_topology_t topology, int is_openfabrics, const char *device, const char *name,
+                    const char *value);
 
 #define TRIAL_SECONDS ...
 #define TRIAL_MEGABYTES ...

@@ -24,8 +24,9 @@ hwloc_topology_t hwnuma_load_for_binding(hwloc_const_bitmap_t cpus, hwloc_const_
  * str(CpuSet) writes it, or the libhwloc that runs does not fit. Why, is for the whole program to find out. */
 int hwnuma_bind_self(const char *cpus, const char *nodes, int policy, int flags);
 
-/* Make a topology that is configured and not loaded; NULL with errno. Wanted: PCI devices, what the OS makes of them, and
- * first-level caches, which planning reads only where a CPU has no other (then hwnuma_lacks_caches says so). */
+/* Make a topology that is configured and not loaded; NULL with errno. Wanted: PCI devices, what the OS makes of
+ * them, and first-level caches, which planning reads only where a CPU has no other (then hwnuma_lacks_caches says
+ * so). */
 enum { WANT_PCI = 1, WANT_NETWORK = 2, WANT_FIRST_CACHES = 4 };
 hwloc_topology_t hwnuma_new_topology(int wanted);
 int hwnuma_lacks_caches(hwloc_topology_t topology);
@@ -38,18 +39,19 @@ struct hwnuma_text {
 };
 int hwnuma_copy_out(hwloc_topology_t topology, struct hwnuma_text *text);
 
-/* Add an info attribute to the OpenFabrics devices, or else to the network interfaces, of a name, unless it is there. -1
- * without memory. */
-int hwnuma_add_info(hwloc_topology_t topology, int is_openfabrics, const char *device, const char *name, const char *value);
+/* Add an info attribute to the OpenFabrics devices, or else to the network interfaces, of a name, unless it is
+ * there. -1 without memory. */
+int hwnuma_add_info(hwloc_topology_t topology, int is_openfabrics, const char *device, const char *name,
+                    const char *value);
 
-/* Bounds of a trial: wall clock and CPU time (a DGX takes 2 ms, a machine of 8,192 CPUs some 100), and memory beyond what
- * this process has (a DGX takes 2 MB). */
+/* Bounds of a trial: wall clock and CPU time (a DGX takes 2 ms, a machine of 8,192 CPUs some 100), and memory beyond
+ * what this process has (a DGX takes 2 MB). */
 #define TRIAL_SECONDS 4
 #define TRIAL_MEGABYTES 512
 
-/* Load a document in a process of its own (see try_xml.c). The size counts the terminating zero byte. Returns -1 with errno
- * where no such process can be started; else the outcome is one of these, and with TRIAL_LOADED bytes is what
- * hwnuma_copy_out writes, to be freed. */
+/* Load a document in a process of its own (see try_xml.c). The size counts the terminating zero byte. Returns -1
+ * with errno where no such process can be started; else the outcome is one of these, and with TRIAL_LOADED bytes is
+ * what hwnuma_copy_out writes, to be freed. */
 enum hwnuma_outcome {
     TRIAL_NOT_TRIED,
     TRIAL_LOADED,

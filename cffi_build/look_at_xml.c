@@ -146,9 +146,11 @@ static int take_element(struct scan *scan)
 /* Text, as a leaf's whole content. */
 static int take_text(struct scan *scan)
 {
-    for (skip_space(scan); *scan->at != '<'; scan->at++)
-        if (*scan->at == '&' || *scan->at == '>' || ((unsigned char) *scan->at < ' ' && strchr(SPACE, *scan->at) == NULL) || !*scan->at)
+    for (skip_space(scan); *scan->at != '<'; scan->at++) {
+        int is_space = *scan->at != '\0' && strchr(SPACE, *scan->at) != NULL;
+        if (*scan->at == '&' || *scan->at == '>' || ((unsigned char) *scan->at < ' ' && !is_space))
             return 0;
+    }
     return scan->at[1] == '/';
 }
 

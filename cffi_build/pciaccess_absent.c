@@ -1,7 +1,7 @@
 /* The carried libhwloc was linked with libpciaccess, for its component "pci", which hwnuma never uses: PCI devices
  * come from sysfs, by libhwloc's component "linux". These definitions let it load where libpciaccess is not
- * installed, and answer, should anybody ask, that there is no PCI access (pci_system_init returns an errno). Their names
- * are made private too (carry.py), so that they never stand in for a real libpciaccess of the same process. */
+ * installed, and answer, should anybody ask, that there is no PCI access (pci_system_init returns an errno). Their
+ * names are made private too (carry.py), so that they never stand in for a real libpciaccess of the same process. */
 #include "hwnuma_names.h"
 #include <errno.h>
 #include <stddef.h>

@@ -1,21 +1,23 @@
 /* Load an XML document in a process of its own, and bring back what planning needs of it.
  *
- * libhwloc takes a file for well-meant: one that was damaged, or made to, ends the process in a NULL dereference or an
- * assertion, or takes memory without end (hwloc 2.11: bitmap.c, memattrs.c). A launcher must not die of a file.
+ * libhwloc takes a file for well-meant: one that was damaged, or made to, ends the process in a NULL dereference
+ * or an assertion, or takes memory without end (hwloc 2.11: bitmap.c, memattrs.c). A launcher must not die of a
+ * file.
  *
- * The process that loads is a grandchild. fork() is the one call after which libhwloc may allocate: glibc holds malloc's
- * locks across it, so that no other thread has left them locked in the copy, and the copy has this thread alone. But a
- * child of fork() dies with SIGCHLD, which a launcher's handler or its waitpid(-1) would take for one of its workers. So
- * between the two is a process that shares this one's memory while the calling thread stands still, as posix_spawn's does
- * (CLONE_VM, CLONE_VFORK), but with no exit signal: no SIGCHLD comes of it, and only a wait with __WALL sees it. It forks,
- * waits, and tells. Its table of signal handlers is its own, and all signals are blocked in it.
+ * The process that loads is a grandchild. fork() is the one call after which libhwloc may allocate: glibc holds
+ * malloc's locks across it, so that no other thread has left them locked in the copy, and the copy has this thread
+ * alone. But a child of fork() dies with SIGCHLD, which a launcher's handler or its waitpid(-1) would take for one
+ * of its workers. So between the two is a process that shares this one's memory while the calling thread stands
+ * still, as posix_spawn's does (CLONE_VM, CLONE_VFORK), but with no exit signal: no SIGCHLD comes of it, and only a
+ * wait with __WALL sees it. It forks, waits, and tells. Its table of signal handlers is its own, and all signals are
+ * blocked in it.
  *
- * Nothing of Python runs in either. The size of this process's heap costs the copying of its page tables, and no memory. */
+ * Nothing of Python runs in either. The heap of this process costs the copying of its page tables (40 ms a
+ * gigabyte that it has touched) and no memory. */
 #define _GNU_SOURCE
 #include "hwnuma.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -44,6 +46,11 @@ struct task {
     struct shared *shared;
 };
 
+static void *take_pages(size_t size, int flags)
+{
+    return mmap(NULL, size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
 static void set_limit(int resource, rlim_t value)
 {
     struct rlimit limit = {value, value + 1}; /* CPU seconds: SIGXCPU at the first, SIGKILL at the second */
@@ -53,13 +60,15 @@ static void set_limit(int resource, rlim_t value)
 /* The address space of this process, of which the grandchild has a copy; 0 where /proc is not mounted. */
 static rlim_t address_space(void)
 {
-    char text[64] = "";
+    char text[64];
+    rlim_t pages = 0;
     int descriptor = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0 || read(descriptor, text, sizeof text - 1) <= 0)
-        text[0] = '\0';
+    ssize_t size = descriptor < 0 ? 0 : read(descriptor, text, sizeof text);
+    for (ssize_t i = 0; i < size && text[i] >= '0' && text[i] <= '9'; i++)
+        pages = 10 * pages + (rlim_t) (text[i] - '0');
     if (descriptor >= 0)
         close(descriptor);
-    return (rlim_t) strtoul(text, NULL, 10) * (rlim_t) sysconf(_SC_PAGESIZE);
+    return pages * (rlim_t) sysconf(_SC_PAGESIZE);
 }
 
 static void close_descriptors(unsigned first)
@@ -159,19 +168,19 @@ static int in_between(void *argument)
 /* Start the process in between and wait for it; -1 with errno where it cannot be started. */
 static int start(struct task *task)
 {
-    char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    char *stack = take_pages(STACK, MAP_PRIVATE | MAP_STACK);
     sigset_t all, before;
     pid_t child;
     int error, status;
     if (stack == MAP_FAILED)
         return -1;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigprocmask(SIG_SETMASK, &all, &before);
     child = clone(in_between, stack + STACK, CLONE_VM | CLONE_VFORK, task);
     error = errno;
     while (child > 0 && waitpid(child, &status, __WALL) < 0 && errno == EINTR)
         ;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     munmap(stack, STACK);
     errno = error;
     return child < 0 ? -1 : 0;
@@ -179,7 +188,7 @@ static int start(struct task *task)
 
 int hwnuma_try_xml(const char *document, int size, int wanted, struct hwnuma_trial *trial)
 {
-    struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct shared *shared = take_pages(sizeof *shared, MAP_SHARED);
     struct task task = {document, size, wanted, shared};
     memset(trial, 0, sizeof *trial);
     if (shared == MAP_FAILED)

@@ -495,7 +495,7 @@ def test_nics_cost_nothing_where_none_is_asked_for() -> None:
         "print([name for name in sys.modules if name.startswith('hwnuma') and ('nic' in name or 'rails' in name)])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[('network', False), ('pci', False)]\n[]\n"
+    assert done.stdout == "[('first_caches', False), ('network', False), ('pci', False)]\n[]\n"
     with Topology.from_this_system(network=False) as topology:
         assert topology.machine().nics == ()
 

@@ -11,10 +11,10 @@ from hwnuma.cli.exit_status import NOT_EXECUTABLE, NOT_FOUND, fail, status_of
 from hwnuma.cli.options import EXEC_OPTIONS, PLAN_OPTIONS, HelpWanted, check_variables, texts_of
 from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.errors import HwnumaError, OptionError, show_messages, warn
-from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.bind import bind_job
 from hwnuma.launch.execute import become, resolve_command
 from hwnuma.launch.job import Job
+from hwnuma.launch.system import load_this_system
 from hwnuma.launch.told import Told
 from hwnuma.model.characters import printable
 
@@ -90,7 +90,7 @@ def _command_environment(
     if binding.error is not None:
         return made
     if omp is not OmpVariables.OFF:
-        with Topology.from_this_system(pci=False) as topology:
+        with load_this_system(pci=False) as topology:
             cores = [core.cpuset for core in topology.machine().cores_within(binding.cpuset)]
         made |= omp_environment(omp, cores, environment)
     if export_nics and binding.nics is not None:

@@ -233,7 +233,7 @@ def _topo(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 
 def _capture(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:  # noqa: ARG001 -- as all commands
-    with load_this_system(network=True) as topology:
+    with load_this_system(network=True, first_caches=True) as topology:
         document = topology.export_xml()
     if parsed.file == "-":
         write_bytes(document.encode())

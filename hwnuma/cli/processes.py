@@ -12,10 +12,10 @@ from hwnuma.cli.output import say, say_data
 from hwnuma.cli.parsing import add_options, format_option
 from hwnuma.devices.discovery import state_nodes
 from hwnuma.errors import GpuNotFoundError, HwnumaError, OptionError
-from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.bind import bind_process
 from hwnuma.launch.job import Job
 from hwnuma.launch.place import place
+from hwnuma.launch.system import load_this_system
 from hwnuma.launch.told import Told
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.option_table import Option, options_of, said
@@ -131,8 +131,8 @@ def _expected(parsed: argparse.Namespace, pid: int, environment: Mapping[str, st
     ours = {option.variable: environment[option.variable] for option in PLAN_OPTIONS if option.variable in environment}
     both = {**its_own.variables, **ours}
     try:
-        with Topology.from_this_system() as topology:
-            job = Job.asked({option.name: vars(parsed).get(option.name) for option in GPU_OPTIONS}, both)
+        job = Job.asked({option.name: vars(parsed).get(option.name) for option in GPU_OPTIONS}, both)
+        with load_this_system(network=job.options.wants_nics) as topology:
             planned = place(topology, replace(job, options=replace(job.options, keep_outer_mask=False)), None)
     except HwnumaError as error:
         raise OptionError(
@@ -152,7 +152,7 @@ def _verify_gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
     nvml = NvmlGpus()
     processes = nvml.processes()
     gpus = state_nodes(nvml.gpus(), job.gpu_nodes)
-    with Topology.from_this_system() as topology:
+    with load_this_system() as topology:
         machine = topology.machine()
     audits = audit_gpu_processes(
         machine,
@@ -187,7 +187,7 @@ def bind_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
 
 
 def _planned(job: Job, pid: int, told: Told) -> Binding:
-    with Topology.from_this_system() as topology:
+    with load_this_system(network=job.options.wants_nics) as topology:
         try:
             inherited = affinity(pid)
         except ProcessLookupError:

@@ -130,6 +130,6 @@ def machine_here(options: NumaOptions) -> tuple[Machine, CpuSet]:
 
 def nodes_of(cpuset: CpuSet) -> NodeSet:
     """The NUMA nodes of these CPUs, on this system."""
-    with Topology.from_this_system(pci=False) as topology:
+    with load_this_system(pci=False) as topology:
         nodes = topology.machine().cpu_nodes
     return NodeSet(node.os_index for node in nodes if not node.cpuset.isdisjoint(cpuset))

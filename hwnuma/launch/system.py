@@ -12,19 +12,24 @@ if TYPE_CHECKING:
 
 
 def load_this_system(
-    *, pci: bool = True, network: bool = False, environment: Mapping[str, str] | None = None
+    *,
+    pci: bool = True,
+    network: bool = False,
+    first_caches: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Topology:
     """Load the topology of the running system, and note in it what the kernel tells of its network cards.
 
     Args:
         pci: look at PCI devices, without which no GPU is known.
         network: look at network cards too.
+        first_caches: look at first-level caches too, where the CPUs have others.
         environment: for libhwloc's HWLOC_FSROOT and HWLOC_XMLFILE; by default this process's.
 
     Raises:
         HwlocError: libhwloc failed.
     """
-    topology = Topology.from_this_system(pci=pci, network=network)
+    topology = Topology.from_this_system(pci=pci, network=network, first_caches=first_caches)
     if network:
         variables = os.environ if environment is None else environment
         root = variables.get("HWLOC_FSROOT") or "/"
