@@ -131,9 +131,10 @@ def _expected(parsed: argparse.Namespace, pid: int, environment: Mapping[str, st
     ours = {option.variable: environment[option.variable] for option in PLAN_OPTIONS if option.variable in environment}
     both = {**its_own.variables, **ours}
     try:
-        with Topology.from_this_system() as topology:
+        with Topology.from_this_system(network=False) as topology:
             job = Job.asked({option.name: vars(parsed).get(option.name) for option in GPU_OPTIONS}, both)
-            planned = place(topology, replace(job, options=replace(job.options, keep_outer_mask=False)), None)
+            options = replace(job.options.without_nics(), keep_outer_mask=False)
+            planned = place(topology, replace(job, options=options), None)
     except HwnumaError as error:
         raise OptionError(
             f"nothing says where it should be: give --cpus LIST; hwnuma exec has recorded nothing, and planning "
@@ -152,7 +153,7 @@ def _verify_gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
     nvml = NvmlGpus()
     processes = nvml.processes()
     gpus = state_nodes(nvml.gpus(), job.gpu_nodes)
-    with Topology.from_this_system() as topology:
+    with Topology.from_this_system(network=False) as topology:
         machine = topology.machine()
     audits = audit_gpu_processes(
         machine,
@@ -177,6 +178,7 @@ def bind_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
     """Run ``hwnuma bind``: each process is placed by its own environment, as `hwnuma exec` would have done in it."""
     told = Told.asked(vars(parsed), environment)
     asked = Job.asked(vars(parsed), environment)
+    asked = replace(asked, options=asked.options.without_nics())
     for pid in [process_id(text) for text in parsed.pids]:  # all are read ahead of the first that is bound
         binding = told.place(asked.options.memory) or _planned(
             replace(asked, environment=environment_of(pid).variables), pid, told
@@ -187,7 +189,7 @@ def bind_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
 
 
 def _planned(job: Job, pid: int, told: Told) -> Binding:
-    with Topology.from_this_system() as topology:
+    with Topology.from_this_system(network=False) as topology:
         try:
             inherited = affinity(pid)
         except ProcessLookupError:

@@ -76,7 +76,7 @@ def bind_by_environment(local_rank: int | None = None, ranks: int | None = None)
 
 def _set_threads(binding: Binding, omp: OmpVariables) -> None:
     """Set OpenMP's variables, and the number of threads of a torch that has fixed it already."""
-    with Topology.from_this_system() as topology:
+    with Topology.from_this_system(pci=False) as topology:
         cores = [core.cpuset for core in topology.machine().cores_within(binding.cpuset)]
     os.environ.update(omp_environment(omp, cores, os.environ))
     torch = sys.modules.get("torch")
