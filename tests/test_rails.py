@@ -25,6 +25,7 @@ from hwnuma.model.options import NicLibrary
 from hwnuma.policy.rails import find_rails
 from tests.conftest import TOPOLOGIES, load_machine
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
+from tests.processes import clean_environment, waiting
 from tests.require import require
 from tests.test_cli import plan as plan_json
 from tests.test_cli import run
@@ -498,6 +499,22 @@ def test_nics_cost_nothing_where_none_is_asked_for() -> None:
     assert done.stdout == "[('first_caches', False), ('network', False), ('pci', False)]\n[]\n"
     with Topology.from_this_system(network=False) as topology:
         assert topology.machine().nics == ()
+
+
+@pytest.mark.parametrize("command", ["bind", "verify"])
+def test_of_a_process_that_runs_no_nic_is_asked(command: str) -> None:
+    """HWNUMA_NICS, for the jobs of a shell, is no reason to refuse: not even with a NIC that this system has not."""
+    whose = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    with waiting("sh", "-c", "echo ready; read line", **whose) as process:
+        done = subprocess.run(
+            [sys.executable, "-m", "hwnuma", command, str(process.pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=clean_environment(HWNUMA_NICS="mlx5_77", HWNUMA_GPUS="none"),
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_facts_of_a_machine_are_what_is_read_of_it(tmp_path: Path) -> None:

@@ -131,9 +131,10 @@ def _expected(parsed: argparse.Namespace, pid: int, environment: Mapping[str, st
     ours = {option.variable: environment[option.variable] for option in PLAN_OPTIONS if option.variable in environment}
     both = {**its_own.variables, **ours}
     try:
-        job = Job.asked({option.name: vars(parsed).get(option.name) for option in GPU_OPTIONS}, both)
-        with load_this_system(network=job.options.wants_nics) as topology:
-            planned = place(topology, replace(job, options=replace(job.options, keep_outer_mask=False)), None)
+        with load_this_system() as topology:
+            job = Job.asked({option.name: vars(parsed).get(option.name) for option in GPU_OPTIONS}, both)
+            options = replace(job.options.without_nics(), keep_outer_mask=False)
+            planned = place(topology, replace(job, options=options), None)
     except HwnumaError as error:
         raise OptionError(
             f"nothing says where it should be: give --cpus LIST; hwnuma exec has recorded nothing, and planning "
@@ -177,6 +178,7 @@ def bind_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
     """Run ``hwnuma bind``: each process is placed by its own environment, as `hwnuma exec` would have done in it."""
     told = Told.asked(vars(parsed), environment)
     asked = Job.asked(vars(parsed), environment)
+    asked = replace(asked, options=asked.options.without_nics())
     for pid in [process_id(text) for text in parsed.pids]:  # all are read ahead of the first that is bound
         binding = told.place(asked.options.memory) or _planned(
             replace(asked, environment=environment_of(pid).variables), pid, told
@@ -187,7 +189,7 @@ def bind_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
 
 
 def _planned(job: Job, pid: int, told: Told) -> Binding:
-    with load_this_system(network=job.options.wants_nics) as topology:
+    with load_this_system() as topology:
         try:
             inherited = affinity(pid)
         except ProcessLookupError:

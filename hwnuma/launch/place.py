@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hwnuma.environment.local_rank import LocalRank, local_rank_of, local_world_size
 from hwnuma.errors import OptionError, warn
-from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import Job, plan_job, plan_rank
 from hwnuma.launch.system import load_this_system
 from hwnuma.model.bitmap import CpuSet, NodeSet
@@ -16,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from hwnuma.hwloc.topology import Topology
     from hwnuma.model.forms import NumaOptionsLike
     from hwnuma.model.gpu import Gpu
     from hwnuma.model.machine import Machine

@@ -7,7 +7,7 @@ from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.characters import shown
 from hwnuma.model.choice import Choice
 from hwnuma.model.option_table import Count, Option, attributes_text, one_of, switch, values_of
-from hwnuma.model.value import Value, field
+from hwnuma.model.value import Value, field, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -392,6 +392,10 @@ class NumaOptions(Value):
     def wants_nics(self) -> bool:
         """Whether NICs have to be looked for."""
         return self.nics != "none" if self.nics is not None else bool(self.export_nics)
+
+    def without_nics(self) -> NumaOptions:
+        """The same with no NIC asked for: of a process that runs already nobody asks which it sends through."""
+        return replace(self, nics="none", export_nics=())
 
     @classmethod
     def of(cls, given: NumaOptionsLike) -> NumaOptions:
