@@ -106,3 +106,15 @@ def test_a_wrong_value_in_the_environment_is_refused() -> None:
     """The message names the variable, since nothing was written on a command line."""
     with pytest.raises(OptionError, match=r"^HWNUMA_MODE: 'nearby' is no affinity mode"):
         Places.of(1, {**WITHOUT_GPUS, "HWNUMA_MODE": "nearby"})
+
+
+def test_the_launchers_variables_of_planning_are_spent() -> None:
+    """What was planned by is named, so that a worker need not read it; what a binding goes by is not."""
+    asked = {
+        **WITHOUT_GPUS,
+        "HWNUMA_MODE": "exclusive",
+        "HWNUMA_FALLBACK": "1",
+        "HWNUMA_MEMORY": "none",
+        "PATH": "/bin",
+    }
+    assert sorted(Places.of(1, asked).spent) == ["HWNUMA_GPUS", "HWNUMA_MODE"]

@@ -50,7 +50,7 @@ class HwnumaLogsSpecs(DefaultLogsSpecs):
         self._print(str(places.plan))
         places.check()
         for local_rank, environment in envs.items():
-            environment.update(places.variables(local_rank, environment))
+            environment.update(places.variables(local_rank, environment), **dict.fromkeys(places.spent, ""))
         return super().reify(envs)
 
     def _print(self, text: str) -> None:

@@ -15,7 +15,8 @@ from hwnuma.launch.place import machine_here
 from hwnuma.launch.told import Told
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.machine import Machine
-from hwnuma.model.options import MemoryPolicy, NumaOptions
+from hwnuma.model.option_table import options_of
+from hwnuma.model.options import MEMORY, TROUBLE, MemoryPolicy, NumaOptions
 from hwnuma.model.plan import Plan
 from hwnuma.model.value import Value, replace
 
@@ -32,12 +33,15 @@ class Places(Value):
         machine: what it was planned for.
         affinity: the launcher's own CPUs, which a rank keeps that runs unbound.
         omp: what to do with OpenMP's variables.
+        spent: the launcher's variables of planning, which have done their work. A worker that is handed them empty has
+            nothing to read but its place, and takes the quick way of ``hwnuma exec``.
     """
 
     plan: Plan
     machine: Machine
     affinity: CpuSet
     omp: OmpVariables = OmpVariables.OFF
+    spent: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -66,7 +70,8 @@ class Places(Value):
         machine, affinity = machine_here(job.options)
         if told.cpus is not None:
             machine = machine.narrowed(told.cpus)
-        return cls(plan_job(machine, job), machine, affinity, told.omp)
+        spent = [option.variable for option in options_of(NumaOptions, Job) if option.group not in (MEMORY, TROUBLE)]
+        return cls(plan_job(machine, job), machine, affinity, told.omp, tuple(filter(environment.get, spent)))
 
     def check(self) -> None:
         """Stop here if a rank cannot be placed, unless it may run unbound; that is logged as a warning.

@@ -103,8 +103,10 @@ class Binding(Value):
         """
         self.check()
         wrapped = [sys.executable, "-I", _PROGRAM, "exec", "--cpus", str(self.cpuset)]
+        if self.nodeset:  # without a memory policy they are for the record alone, which `hwnuma verify` reads
+            wrapped += ["--nodes", str(self.nodeset)]
         if self.memory is not MemoryPolicy.NONE:
-            wrapped += ["--memory", str(self.memory), "--nodes", str(self.nodeset)]
+            wrapped += ["--memory", str(self.memory)]
         return [*wrapped, "--", *command]
 
     def as_dict(self) -> BindingDict:
