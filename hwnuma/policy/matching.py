@@ -14,8 +14,11 @@ The answer is made in three steps, each polynomial:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from heapq import heappop, heappush
+from operator import or_
 
 Distances = Sequence[Sequence[int]]
 
@@ -32,13 +35,17 @@ def nearest(distances: Distances, each: int = 1) -> list[list[int]]:
     """
     state = _Assignment(len(distances), len(distances[0]) if distances else 0)
     choices = []
-    for gpu, row in enumerate(distances):
-        # What is nearer than the last class to be chosen from is taken whole.
-        bound = sorted(row)[each - 1]
-        for nic, distance in enumerate(row):
-            if distance < bound:
-                state.take(gpu, nic)
-        choices.append(_mask(nic for nic, distance in enumerate(row) if distance == bound))
+    classes: dict[tuple[int, ...], tuple[int, int]] = {}  # GPUs of one switch have equal rows
+    for gpu, row in enumerate(map(tuple, distances)):
+        if row not in classes:
+            # What is nearer than the last class to be chosen from is taken whole.
+            bound = sorted(row)[each - 1]
+            nearer = [nic for nic, distance in enumerate(row) if distance < bound]
+            classes[row] = _mask(nearer), _mask([nic for nic, distance in enumerate(row) if distance == bound])
+        taken, choice = classes[row]
+        for nic in _members(taken):
+            state.take(gpu, nic)
+        choices.append(choice)
     for gpu, choice in enumerate(choices):
         free = sorted(_members(choice), key=lambda nic: (state.load[nic], nic))
         for nic in free[: each - state.taken[gpu].bit_count()]:
@@ -81,9 +88,11 @@ class _Assignment:
         taken: the NICs of each GPU.
         holders: the GPUs of each NIC.
         load: how many GPUs each NIC carries.
+        of_load: the NICs of each load.
     """
 
     def __init__(self, gpus: int, nics: int) -> None:
+        self.of_load = defaultdict(int, {0: (1 << nics) - 1})
         self.taken = [0] * gpus
         self.holders = [0] * nics
         self.load = [0] * nics
@@ -91,12 +100,17 @@ class _Assignment:
     def take(self, gpu: int, nic: int) -> None:
         self.taken[gpu] |= 1 << nic
         self.holders[nic] |= 1 << gpu
-        self.load[nic] += 1
+        self._change_load(nic, 1)
 
     def drop(self, gpu: int, nic: int) -> None:
         self.taken[gpu] ^= 1 << nic
         self.holders[nic] ^= 1 << gpu
-        self.load[nic] -= 1
+        self._change_load(nic, -1)
+
+    def _change_load(self, nic: int, by: int) -> None:
+        self.of_load[self.load[nic]] ^= 1 << nic
+        self.load[nic] += by
+        self.of_load[self.load[nic]] ^= 1 << nic
 
     def settled(self, choices: Sequence[int], locked: int) -> list[list[int]]:
         """Even out the loads, and break ties.
@@ -107,9 +121,12 @@ class _Assignment:
         """
         self._even_out(choices, locked)
         willing = [0] * len(self.load)  # of each NIC, the GPUs that may take it
+        alike: defaultdict[int, int] = defaultdict(int)
         for gpu, choice in enumerate(choices):
+            alike[choice] |= 1 << gpu
+        for choice, gpus in alike.items():
             for nic in _members(choice):
-                willing[nic] |= 1 << gpu
+                willing[nic] |= gpus
         unsettled = (1 << len(self.taken)) - 1
         for gpu, choice in enumerate(choices):
             unsettled ^= 1 << gpu
@@ -121,9 +138,10 @@ class _Assignment:
         improved = True
         while improved:
             improved = False
-            for nic in sorted(range(len(self.load)), key=lambda nic: (-self.load[nic], nic)):
-                if not locked >> nic & 1:
-                    improved |= self._relieve(nic, choices, locked)
+            emptiest = min((load for load, nics in self.of_load.items() if nics & ~locked), default=0)
+            full = [nic for nic, load in enumerate(self.load) if load >= emptiest + 2 and not locked >> nic & 1]
+            for nic in sorted(full, key=lambda nic: (-self.load[nic], nic)):
+                improved |= self._relieve(nic, choices, locked)
 
     def _relieve(self, fuller: int, choices: Sequence[int], locked: int) -> bool:
         """Take one GPU off a NIC, if a path leads to one that is emptier by two or more."""
@@ -148,6 +166,11 @@ class _Assignment:
             emptier = nic
         return True
 
+    def _may_have(self, wanted: int, unsettled: int) -> bool:
+        """Whether one of these NICs has a GPU that may move on, or is not among the fullest; else none can be had."""
+        fullest = max(load for load, nics in self.of_load.items() if nics)
+        return bool(wanted & ~self.of_load[fullest]) or any(self.holders[nic] & unsettled for nic in _members(wanted))
+
     def _first_choices(
         self, gpu: int, choice: int, choices: Sequence[int], willing: Sequence[int], unsettled: int, locked: int
     ) -> None:
@@ -155,11 +178,11 @@ class _Assignment:
         decided = ~choice
         while open_ := self.taken[gpu] & ~decided:
             first = next(_members(open_))
-            if not choice & ~self.taken[gpu] & ((1 << first) - 1):
+            if not self._may_have(choice & ~self.taken[gpu] & ((1 << first) - 1), unsettled):
                 decided |= 1 << first
                 continue
             for given_up in reversed(list(_members(open_))):
-                exchange = _Exchange(self, given_up, choices, [mask & unsettled for mask in willing], locked)
+                exchange = _Exchange(self, given_up, choices, (willing, unsettled), locked)
                 better = exchange.possible & choice & ~self.taken[gpu] & ((1 << first) - 1)
                 if better:
                     first = next(_members(better))
@@ -177,17 +200,32 @@ class _Exchange:
     """
 
     def __init__(
-        self, state: _Assignment, given_up: int, choices: Sequence[int], willing: Sequence[int], locked: int
+        self,
+        state: _Assignment,
+        given_up: int,
+        choices: Sequence[int],
+        willing: tuple[Sequence[int], int],
+        locked: int,
     ) -> None:
+        """Look for all of it.
+
+        Args:
+            state: where it is given up.
+            given_up: the NIC.
+            choices: of each GPU the NICs that it may give up or take.
+            willing: of each NIC the GPUs that may take it; and the GPUs that are not settled, which alone do.
+            locked: the NICs whose load must stay as it is.
+        """
         self._state = state
-        self._choices, self._willing = choices, willing
+        self._choices = choices
+        self._willing, self._unsettled = willing
         self._given_up = given_up
         # From each NIC that leads to the one that is given up: who moves on, and where to.
         self._onward: dict[int, tuple[int, int]] = {}
         leading = self._lead_to(1 << given_up, 0)
         # One of these can have one GPU less, and another that has just as many then, one more.
         self._relieved = {state.load[nic] - 1: nic for nic in _members(leading & ~locked)}
-        others = _mask([nic for nic, load in enumerate(state.load) if load in self._relieved])
+        others = reduce(or_, [state.of_load[load] for load in self._relieved], 0)
         self.possible = leading | self._lead_to(others & ~locked & ~leading, leading)
 
     def _lead_to(self, ends: int, known: int) -> int:
@@ -195,7 +233,7 @@ class _Exchange:
         found, queue = ends | known, list(_members(ends))
         asked = 0  # the GPUs whose NICs are all found
         for nic in queue:
-            movable = self._willing[nic] & ~self._state.holders[nic] & ~asked
+            movable = self._willing[nic] & self._unsettled & ~self._state.holders[nic] & ~asked
             asked |= movable
             for gpu in _members(movable):
                 for other in _members(self._state.taken[gpu] & self._choices[gpu] & ~found):
@@ -234,6 +272,11 @@ class _CheapestFlow(_Assignment):
         nics = len(distances[0]) if distances else 0
         super().__init__(len(distances), nics)
         self.distances = distances
+        # GPUs of one switch have equal rows: what is found out of a row, at the prices of the moment, is kept.
+        numbers: dict[tuple[int, ...], int] = {}
+        self._row = [numbers.setdefault(row, len(numbers)) for row in map(tuple, distances)]
+        self._least: dict[int, int] = {}
+        self._tight: dict[tuple[int, int], int] = {}
         self.limit = -(-len(distances) * each // max(1, nics))
         self.gpu_price = [0] * len(distances)
         self.nic_price = [0] * nics
@@ -241,10 +284,29 @@ class _CheapestFlow(_Assignment):
     def _loss(self, gpu: int, nic: int) -> int:
         return self.distances[gpu][nic] + self.gpu_price[gpu] - self.nic_price[nic]
 
+    def _first_price(self, gpu: int) -> int:
+        """The price at which a GPU gains by no NIC, and loses by none that is cheapest for it."""
+        row = self._row[gpu]
+        if row not in self._least:
+            self._least[row] = -min(map(int.__sub__, self.distances[gpu], self.nic_price))
+        return self._least[row]
+
+    def _free_of_loss(self, gpu: int) -> int:
+        """The NICs that a GPU takes or gives up without loss at these prices."""
+        row, own = self._row[gpu], self.gpu_price[gpu]
+        if (row, own) not in self._tight:
+            losses = map(int.__sub__, self.distances[gpu], self.nic_price)
+            self._tight[row, own] = _mask([nic for nic, loss in enumerate(losses) if loss == -own])
+        return self._tight[row, own]
+
     def add(self, gpu: int) -> None:
         """Give a GPU one more NIC, moving others on where that is cheapest: Dijkstra's search from it to a free NIC."""
         if not self.taken[gpu]:
-            self.gpu_price[gpu] = -min(map(int.__sub__, self.distances[gpu], self.nic_price))
+            self.gpu_price[gpu] = self._first_price(gpu)
+        at_once = self._free_of_loss(gpu) & ~self.taken[gpu] & ~self.of_load[self.limit]
+        if at_once:  # what the search would find first
+            self.take(gpu, next(_members(at_once)))
+            return
         came_from: dict[int, tuple[int, int]] = {}
         reached_gpus, reached_nics = {gpu: 0}, dict[int, int]()
         heap: list[tuple[int, int]] = []
@@ -271,6 +333,10 @@ class _CheapestFlow(_Assignment):
 
     def _reprice(self, cost: int, reached_gpus: dict[int, int], reached_nics: dict[int, int]) -> None:
         """Let the prices follow a search that found a free NIC at a cost, so that no loss is below nothing again."""
+        if cost == 0:
+            return
+        self._least.clear()
+        self._tight.clear()
         for prices, reached in ((self.gpu_price, reached_gpus), (self.nic_price, reached_nics)):
             for other, spent in reached.items():
                 prices[other] -= max(0, cost - spent)
@@ -299,8 +365,5 @@ class _CheapestFlow(_Assignment):
 
         These are all that differ from this one by what costs nothing at the flow's prices (complementary slackness).
         """
-        choices = [
-            _mask([nic for nic in range(len(self.load)) if self._loss(gpu, nic) == 0])
-            for gpu in range(len(self.distances))
-        ]
+        choices = [self._free_of_loss(gpu) for gpu in range(len(self.distances))]
         return self.settled(choices, _mask([nic for nic, price in enumerate(self.nic_price) if price < 0]))

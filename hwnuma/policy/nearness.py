@@ -86,17 +86,17 @@ def nearness_of_all(rows: Sequence[PciDevice], columns: Sequence[PciDevice]) -> 
     """
     below: defaultdict[str, list[int]] = defaultdict(list)
     depth = [len(device.bridges) for device in columns]
-    for place, device in enumerate(columns):
-        for bridge in device.bridges:
-            below[bridge].append(place)
-    apart = {
-        nodes: [Nearness.NODE if nodes == device.near_nodeset else Nearness.SYS for device in columns]
-        for nodes in {device.near_nodeset for device in rows}
-    }
     same: defaultdict[str, list[int]] = defaultdict(list)
     for place, device in enumerate(columns):
         same[device.address].append(place)
-    return [_row(device, apart[device.near_nodeset].copy(), below, depth, same) for device in rows]
+        for bridge in device.bridges:
+            below[bridge].append(place)
+    nodes = [device.near_nodeset.mask for device in columns]
+    apart = {
+        own: [Nearness.NODE if own == other else Nearness.SYS for other in nodes]
+        for own in {device.near_nodeset.mask for device in rows}
+    }
+    return [_row(device, apart[device.near_nodeset.mask].copy(), below, depth, same) for device in rows]
 
 
 def _row(
@@ -108,9 +108,20 @@ def _row(
 ) -> list[Nearness]:
     """Write into a row what is nearer than by node: from the host bridge down, so that the lowest bridge tells."""
     own = len(device.bridges)
-    for level, bridge in enumerate(reversed(device.bridges), 1):
-        for place in below.get(bridge, ()):
-            row[place] = _across(bridge, max(own, depth[place]) - level)
+    for level in range(own, 0, -1):
+        bridge = device.bridges[level - 1]
+        places = below.get(bridge, ())
+        # Where all that is below a bridge is below the next one too, that one tells of all.
+        lower = below.get(device.bridges[level - 2], ()) if level > 1 else ()
+        if places == lower:
+            continue
+        if bridge.startswith(HOST_BRIDGE):
+            for place in places:
+                row[place] = Nearness.PHB
+            continue
+        most = own - level + 2  # bridges above a device that has one more between it and this one
+        for place in places:
+            row[place] = Nearness.PIX if own <= most and depth[place] <= most else Nearness.PXB
     for place in same.get(device.address, ()):
         row[place] = Nearness.X
     return row
