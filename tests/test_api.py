@@ -12,7 +12,7 @@ import pytest
 
 import hwnuma
 from hwnuma import Binding, Gpu, Machine, Plan, TopologyGpus
-from hwnuma.cli.main import main
+from hwnuma.cli.start import main
 from hwnuma.errors import NoAllowedCpusError
 from tests.conftest import ROOT, TOPOLOGIES
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwnuma.cli.main import main
+from hwnuma.cli.start import main
 from hwnuma.errors import PlanError
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.job import plan

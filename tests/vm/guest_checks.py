@@ -327,7 +327,7 @@ def execute(gpus: Sequence[str]) -> list[dict[str, object]]:
 
 def _hwnuma(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run the command hwnuma in a fork of this process, where it is imported already: that takes a guest seconds."""
-    from hwnuma.cli.main import main
+    from hwnuma.cli.start import main
 
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         child = os.fork()
