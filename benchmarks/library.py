@@ -87,7 +87,7 @@ def probe(settings: Settings) -> Measured:
         try:
             return machine_of(_copy_out(handle), DGX.name)
         finally:
-            lib.hwloc_topology_destroy(handle)
+            lib.hwnuma_topology_destroy(handle)
 
     works = {"apart": calls(lambda: lambda: _load(document)), "here": calls(lambda: load_here)}
     times = in_turn(works, settings.rounds)
