@@ -51,6 +51,7 @@ class Outcome(Value):
         nodes: how many NUMA nodes a rank's cores are on: how far apart its memory may be.
         ranks_a_node: how many ranks share a node's memory, and so its channels, at most.
         unused: how many cores that may be used no rank gets.
+        ranks_a_nic: how many ranks send through the same NIC at most; 0 if nobody asked for NICs.
     """
 
     mode: AffinityMode
@@ -63,6 +64,7 @@ class Outcome(Value):
     nodes: Range
     ranks_a_node: int
     unused: int
+    ranks_a_nic: int = 0
 
 
 def outcome_of(machine: Machine, plan: Plan) -> Outcome:
@@ -83,6 +85,7 @@ def outcome_of(machine: Machine, plan: Plan) -> Outcome:
         Range.of(len(_touched(nodes, binding.cpuset)) for binding in placed),
         _most_ranks(nodes, placed),
         sum(1 for core in allowed if core.cpuset.isdisjoint(given)),
+        max(Counter(rail.nic for binding in placed for rail in binding.nics or ()).values(), default=0),
     )
 
 
@@ -130,6 +133,8 @@ def advice(outcomes: Sequence[Outcome]) -> str:
     said += [f"in {_listed(modes)} {drawback}" for drawback, modes in drawbacks.items()]
     if best.placed < best.ranks:
         said.append(f"{best.ranks - best.placed} of {best.ranks} ranks have no place (hwnuma plan says why)")
+    if best.ranks_a_nic:  # which does not depend on the mode
+        said.append("no two ranks share a NIC" if best.ranks_a_nic == 1 else f"{best.ranks_a_nic} ranks share a NIC")
     return "; ".join(said)
 
 

@@ -38,7 +38,8 @@ button { font: inherit; color: inherit; border: 1px solid transparent; padding: 
   text-align: left }
 .core, .unused { background: var(--core) } .reserved { background: var(--reserved) }
 .disallowed { background: var(--page); border: 1px dashed var(--edge) }
-button:focus-visible, button:hover { outline: 3px solid var(--ink); outline-offset: 1px }
+button:focus-visible, button:hover { outline: 3px solid var(--ink); outline-offset: 1px;
+  position: relative; z-index: 1 }
 .dim .cell:not(.same), .dim .device:not(.same) { opacity: .35 }
 ul { list-style: none; padding: 0; margin: .8rem 0 } li { display: flex; gap: .8rem; margin: .2rem 0 }
 li b { flex: none; width: 1.6rem; height: 1.35rem; border-radius: 3px; text-align: center }
@@ -177,8 +178,9 @@ def _node(node: NodeBox, ids: str) -> Iterator[str]:
     yield f'<section class="node"><h3>{_title(node.title, str(node.cpuset), node.memory)}</h3><div class="caches">'
     yield from (_cache(cache, ids) for cache in node.caches)
     yield "</div>"
-    if node.devices:
-        yield f'<div class="devices">{"".join(_device(device, ids) for device in node.devices)}</div>'
+    for kind in dict.fromkeys(device.kind for device in node.devices):
+        alike = (_device(device, ids) for device in node.devices if device.kind == kind)
+        yield f'<div class="devices">{"".join(alike)}</div>'
     yield "</section>"
 
 

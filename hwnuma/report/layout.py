@@ -92,7 +92,7 @@ def laid_out(picture: Picture, width: int, metrics: Metrics) -> Drawn:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Break a text into lines of so many characters: at spaces, and in a word that is longer after its commas."""
+    """Break a text into lines of so many characters: at spaces, and in a longer word after a comma or a slash."""
     lines, line = [], ""
     for word in text.split(" "):
         for piece in _pieces(word, width):
@@ -116,8 +116,8 @@ def _pieces(word: str, width: int) -> Iterator[_Piece]:
         return
     glue, rest = " ", word
     while rest:
-        comma = rest.rfind(",", 0, width) + 1
-        cut = len(rest) if len(rest) <= width else comma or width
+        end = max(rest.rfind(",", 0, width), rest.rfind("/", 0, width)) + 1
+        cut = len(rest) if len(rest) <= width else end or width
         yield _Piece(glue, rest[:cut])
         glue, rest = "", rest[cut:]
 

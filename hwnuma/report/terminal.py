@@ -22,8 +22,6 @@ ASCII = {
     "·": ".",
     "▒": "%",
     "╳": "/",  # noqa: RUF001 -- likewise
-    "…": "...",
-    "→": "->",
 }
 
 # From the edges that meet in a character (up, down, left, right as 8, 4, 2, 1) to it.
