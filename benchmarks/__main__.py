@@ -23,6 +23,7 @@ MEASURES: dict[str, Callable[[Settings], Measured]] = {
     "probe": library.probe,
     "growth": library.growth,
     "rails": library.rails,
+    "draw": library.draw,
     "cli": commands.cli,
     "discovery": discovery.discovery,
     "verify": verifying.verify,

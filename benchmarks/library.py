@@ -7,19 +7,25 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import hwnuma
 from benchmarks.peer import peer
 from benchmarks.settings import DGX, Measured, Settings, Skipped
-from benchmarks.timing import Timed, calls, difference, in_turn, ratio
+from benchmarks.timing import Figure, Timed, calls, difference, in_turn, ratio
 from benchmarks.trees import dgx_addresses, dgx_files
 from hwnuma.hwloc.copy_out import machine_of
 from hwnuma.hwloc.library import lib
 from hwnuma.hwloc.topology import _copy_out, _imported
 from hwnuma.model.machine import HOST_BRIDGE, PciDevice
 from hwnuma.model.value import replace
+from hwnuma.policy.locality import locate
 from hwnuma.policy.matching import balanced, nearest
 from hwnuma.policy.nearness import nearness_of_all
+from hwnuma.report.html import pictures_as_html
+from hwnuma.report.picture import picture_of
+from hwnuma.report.svg import pictures_as_svg
+from hwnuma.report.terminal import picture_as_text
 from tests.differential.torch_answers import way_to_mount
 
 # Two GPUs share each node, so that each mode has something to divide.
@@ -107,6 +113,36 @@ def growth(settings: Settings) -> Measured:
     times = in_turn(works, settings.rounds)
     parts = ("machine", *(mode.value for mode in hwnuma.AffinityMode))
     return {part: ratio(times[f"{part} large"], times[f"{part} small"]) for part in parts}
+
+
+def draw(settings: Settings) -> Measured:
+    """A plan as a picture, from the plan to the text of the file."""
+    works: dict[str, Timed] = {}
+    for size, description, nodes in (("small", _SMALL, _SMALL_NODES), ("large", _LARGE, _LARGE_NODES)):
+        with hwnuma.Topology.from_synthetic(description) as topology:
+            machine = topology.machine()
+        gpus = [hwnuma.Gpu(index, numa_node=index // _GPUS_PER_NODE) for index in range(nodes * _GPUS_PER_NODE)]
+        what = (machine, gpus, locate(machine, gpus), hwnuma.plan(machine, gpus, "exclusive"))
+        works[f"text {size}"] = calls(partial(partial, _text, *what))
+        works[f"svg {size}"] = calls(partial(partial, _svg, *what))
+        works[f"html {size}"] = calls(partial(partial, _html, *what))
+    times = in_turn(works, settings.rounds)
+    found: Measured = {
+        kind: Figure.of([1000 * each for each in times[f"{kind} large"]]) for kind in ("text", "svg", "html")
+    }
+    return {**found, "growth": ratio(times["text large"], times["text small"])}
+
+
+def _text(*what: Any) -> str:
+    return picture_as_text(picture_of(*what))
+
+
+def _svg(*what: Any) -> str:
+    return pictures_as_svg([picture_of(*what)])
+
+
+def _html(*what: Any) -> str:
+    return pictures_as_html([picture_of(*what)])
 
 
 def rails(settings: Settings) -> Measured:

@@ -32,8 +32,10 @@ def say_data(data: object) -> None:
 
 def write(text: str) -> None:
     """Write a text to standard output as it is; `say` tells of the errors."""
-    # A locale may know fewer characters than our own texts have.
-    write_bytes(text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace"))
+    # A locale may know fewer characters than our own texts have (see `hwnuma.cli.terminal`).
+    encoding, errors = (getattr(sys.stdout, name, None) for name in ("encoding", "errors"))
+    instead = errors if errors and errors != "strict" else "backslashreplace"
+    write_bytes(text.encode(encoding or "utf-8", instead))
 
 
 def write_bytes(document: bytes) -> None:

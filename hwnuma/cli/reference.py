@@ -25,17 +25,23 @@ page is written from the options' own declarations (`python -m hwnuma.cli.refere
 """
 
 
-def page() -> str:
-    """The page, in Markdown."""
-    takers: dict[Option, list[str]] = {}
+def takers() -> dict[Option, list[str]]:
+    """Which commands take each option."""
+    found: dict[Option, list[str]] = {}
     for command, options in _COMMANDS.items():
         for option in options:
-            takers.setdefault(option, []).append(command)
+            found.setdefault(option, []).append(command)
+    return found
+
+
+def page() -> str:
+    """The page, in Markdown."""
+    commands_of = takers()
     parts = [_BEGINNING]
-    for group in dict.fromkeys(option.group for option in takers):
+    for group in dict.fromkeys(option.group for option in commands_of):
         parts.append(f"## {group[0].upper()}{group[1:]}\n\n| option | variable | meaning | such as | taken by |")
         parts.append("| --- | --- | --- | --- | --- |")
-        parts += [_row(option, commands) for option, commands in takers.items() if option.group == group]
+        parts += [_row(option, commands) for option, commands in commands_of.items() if option.group == group]
         parts.append("")
     parts.append("## Variables that are no options\n\n| variable | meaning |\n| --- | --- |")
     parts += [f"| `{name}` | {about} |" for name, about in OTHER_VARIABLES.items()]

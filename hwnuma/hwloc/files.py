@@ -11,6 +11,18 @@ from hwnuma.model.characters import excerpt
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+
+    class Decompressor(Protocol):
+        """What zlib's and lzma's decompressors have in common."""
+
+        @property
+        def eof(self) -> bool:
+            """Whether the end of what was compressed has been reached."""
+
+        def decompress(self, data: bytes, max_length: int, /) -> bytes:
+            """Decompress so many bytes at most."""
+
 
 # How much of a name a message repeats.
 _SHOWN = 1000
@@ -150,3 +162,46 @@ def _mode_of_replaced(folder: int, name: str, called: str) -> int | None:
         kind = _OTHER_KINDS.get(stat.S_IFMT(there.st_mode), "something else")
         raise OptionError(f"cannot write {called}: it is {kind}; write to standard output (-) and redirect that")
     return stat.S_IMODE(there.st_mode) & 0o777 if there.st_uid == os.geteuid() else None
+
+
+# The dictionary of the strongest of xz's usual levels takes 64 MiB.
+_MOST_XZ_MEMORY = 1 << 28
+
+
+def decompressed(content: bytes, called: str, *, most_bytes: int) -> bytes:
+    """Decompress what gzip or xz made; give anything else back as it is.
+
+    Args:
+        content: of a file; its first bytes say whether it is compressed.
+        called: what to call it in messages.
+        most_bytes: the largest size that is made of it, in bytes.
+
+    Raises:
+        TopologyFileError: it is damaged, cut short, or larger than that.
+    """
+    if content.startswith(b"\x1f\x8b"):
+        import zlib  # only for a compressed file
+
+        whole, complete = _unpacked(zlib.decompressobj(wbits=31), zlib.error, content, called, most_bytes)
+    elif content.startswith(b"\xfd7zXZ\0"):
+        import lzma  # likewise
+
+        unpack = lzma.LZMADecompressor(memlimit=_MOST_XZ_MEMORY)
+        whole, complete = _unpacked(unpack, lzma.LZMAError, content, called, most_bytes)
+    else:
+        whole, complete = content, True
+    if len(whole) > most_bytes:
+        raise TopologyFileError(f"cannot read {called}: it is larger than {most_bytes} bytes, which no topology is")
+    if not complete:
+        raise TopologyFileError(f"cannot read {called}: it is compressed, and cut short")
+    return whole
+
+
+def _unpacked(
+    unpack: Decompressor, damage: type[Exception], content: bytes, called: str, most_bytes: int
+) -> tuple[bytes, bool]:
+    """At most one byte more than the bound, and whether that is all."""
+    try:
+        return unpack.decompress(content, most_bytes + 1), unpack.eof
+    except damage as error:
+        raise TopologyFileError(f"cannot read {called}: it is compressed, and damaged ({error})") from None

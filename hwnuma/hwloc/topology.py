@@ -6,7 +6,7 @@ import os
 from _thread import RLock
 
 from hwnuma.errors import ClosedTopologyError, HwlocError, NotThisSystemError, TopologyFileError
-from hwnuma.hwloc.files import read_regular_file
+from hwnuma.hwloc.files import decompressed, read_regular_file
 from hwnuma.hwloc.library import RUNNING_VERSION, check, ffi, lib, new_bitmap, read_bitmap
 from hwnuma.hwloc.self_binding import MEMBIND
 from hwnuma.model.bitmap import CpuSet, NodeSet
@@ -136,7 +136,7 @@ class Topology:
 
     @classmethod
     def from_xml_file(cls, path: str | os.PathLike[str], *, needs_cpus: bool = True, network: bool = True) -> Topology:
-        """Load a topology that `hwnuma capture` or `lstopo` saved as XML.
+        """Load a topology that `hwnuma capture` or `lstopo` saved as XML, perhaps compressed (gzip, xz) since.
 
         Args:
             path: the file.
@@ -149,12 +149,20 @@ class Topology:
                 memory.
         """
         document = read_regular_file(path, what="the topology file", most_bytes=lib.XML_MOST_BYTES)
+        document = decompressed(document, os.fspath(path), most_bytes=lib.XML_MOST_BYTES)
         wanted = _EVERYTHING if network else _EVERYTHING & ~lib.WANT_NETWORK
         return cls._from_xml(document, os.fspath(path), wanted=wanted, needs_cpus=needs_cpus)
 
     @classmethod
-    def from_xml_buffer(cls, document: str | bytes) -> Topology:
+    def from_xml_buffer(
+        cls, document: str | bytes, *, source: str = "the XML given", needs_cpus: bool = True
+    ) -> Topology:
         """Load a topology from the content of such a file.
+
+        Args:
+            document: the content.
+            source: what to call it, for people.
+            needs_cpus: as `from_xml_file`.
 
         Raises:
             TopologyFileError: as `from_xml_file`.
@@ -163,7 +171,7 @@ class Topology:
             content = document.encode() if isinstance(document, str) else document
         except UnicodeEncodeError:
             raise TopologyFileError("the XML given has lone surrogates in it, which are no characters") from None
-        return cls._from_xml(content, "the XML given")
+        return cls._from_xml(content, source, needs_cpus=needs_cpus)
 
     @classmethod
     def _from_xml(

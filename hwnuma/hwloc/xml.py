@@ -14,6 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# How large a saved topology may be.
+MOST_BYTES = int(lib.XML_MOST_BYTES)
+
 # libhwloc 2.10 was the first of the 2.x to read the format of hwloc 3.
 _FIRST_TO_READ_3 = 0x00020A00
 

@@ -1,4 +1,4 @@
-"""A list of GPUs as plain values, by the contract that the JSON keeps (a plan's is `Plan.as_dict`). Pure."""
+"""A machine and its GPUs as plain values, by the contract that the JSON keeps (a plan's is `Plan.as_dict`). Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from hwnuma.model.gpu import Gpu
+from hwnuma.model.machine import Machine
+from hwnuma.model.plan import SCHEMA
 from hwnuma.policy.locality import Locality
+
+
+def machine_as_data(machine: Machine) -> dict[str, Any]:
+    """The machine as plain values: what ``hwnuma show --format json`` prints, beside the GPUs."""
+    return {
+        "schema": SCHEMA,
+        "topology": machine.source,
+        "hwloc_version": machine.hwloc_version,
+        "cpuset": str(machine.cpuset),
+        "allowed_cpuset": str(machine.allowed_cpuset),
+        "packages": [{"package": each.os_index, "cpuset": str(each.cpuset)} for each in machine.packages],
+        "numa_nodes": [
+            {
+                "node": node.os_index,
+                "cpuset": str(node.cpuset),
+                "near_cpuset": str(node.near_cpuset),
+                "memory": node.memory or None,
+                "subtype": node.subtype,
+            }
+            for node in machine.numa_nodes
+        ],
+        "last_level_caches": [{"level": each.level, "cpuset": str(each.cpuset)} for each in machine.last_level_caches],
+        "cores": [str(core.cpuset) for core in machine.cores],
+    }
 
 
 def gpus_as_data(gpus: Sequence[Gpu], localities: Sequence[Locality], visible: Sequence[Gpu]) -> list[dict[str, Any]]:

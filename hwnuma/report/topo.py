@@ -14,8 +14,6 @@ from hwnuma.model.plan import SCHEMA
 from hwnuma.model.value import Value
 from hwnuma.policy.nearness import nearness_of_all, tells_bridges
 
-_WIDTH = 80
-
 _LEGEND = (
     ("X", "the same device"),
     ("NV#", "# NVLinks (known from the driver alone)"),
@@ -77,7 +75,7 @@ def topo_of(machine: Machine, gpus: Sequence[Gpu], nvlinks: Mapping[tuple[str, s
     ]
     devices += [
         Device("nic", index, nic.name, device)
-        for index, nic in enumerate(_shown(machine))
+        for index, nic in enumerate(shown_nics(machine))
         if (device := machine.pci_device(nic.pci_address)) is not None
     ]
     devices_pci = [device.pci for device in devices]
@@ -90,7 +88,8 @@ def topo_of(machine: Machine, gpus: Sequence[Gpu], nvlinks: Mapping[tuple[str, s
     return Topo(machine.source, tuple(devices), tuple(map(tuple, paths)), tuple(_notes(machine, gpus, devices)))
 
 
-def _shown(machine: Machine) -> list[Nic]:
+def shown_nics(machine: Machine) -> list[Nic]:
+    """The NICs to tell of: those for RDMA, or all if there is none."""
     for_rdma = [nic for nic in machine.nics if nic.kind != ETHERNET_KIND]
     return sorted(for_rdma or machine.nics, key=lambda nic: (natural_key(nic.name), nic.pci_address))
 
@@ -120,17 +119,18 @@ def topo_as_data(topo: Topo) -> dict[str, Any]:
     }
 
 
-def topo_as_text(topo: Topo, machine: Machine) -> str:
-    """The matrix for people: as many columns at a time as fit in 80, then what each device is near to.
+def topo_as_text(topo: Topo, machine: Machine, width: int = 80) -> str:
+    """The matrix for people: as many columns at a time as fit in a width, then what each device is near to.
 
     Args:
         topo: the matrix.
         machine: for the CPUs and nodes that each device is near to.
+        width: columns of the terminal.
     """
     if not topo.devices:
         return printable_text([f"no GPUs and no NICs are known of {topo.source}", *topo.notes])
     lines: list[str] = []
-    for block in _blocks(topo):
+    for block in _blocks(topo, width):
         lines += [*block, ""]
     lines += _affinities(topo, machine)
     nics = [device for device in topo.devices if device.kind == "nic"]
@@ -142,12 +142,12 @@ def topo_as_text(topo: Topo, machine: Machine) -> str:
     return printable_text(lines)
 
 
-def _blocks(topo: Topo) -> Iterator[list[str]]:
-    """The matrix in blocks of columns, each no wider than a terminal."""
+def _blocks(topo: Topo, most: int) -> Iterator[list[str]]:
+    """The matrix in blocks of columns, each no wider than that."""
     names = [str(device) for device in topo.devices]
     head = max(map(len, names))
     width = max(4, head) + 2
-    at_once = max(1, (_WIDTH - head) // width)
+    at_once = max(1, (most - head) // width)
     for start in range(0, len(names), at_once):
         columns = range(start, min(start + at_once, len(names)))
         yield [
