@@ -6,11 +6,11 @@ import codecs
 import io
 import os
 import sys
-from typing import TextIO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TextIO
 
 
 # A file, a pipe and a log are read as an 80-column terminal is.
