@@ -66,11 +66,15 @@ def _mask_of_range(text: str, kind: str) -> int:
 
 
 class Bitmap(AbstractSet[int]):
-    """What CpuSet and NodeSet share. A bit mask in one Python integer: set algebra is integer algebra."""
+    """What CpuSet and NodeSet share. A bit mask in one Python integer: set algebra is integer algebra.
 
-    __slots__ = ("_mask",)
+    Attributes:
+        mask: the set as an integer: bit *i* is set if *i* is a member.
+    """
+
+    __slots__ = ("mask",)
     _kind: ClassVar[str] = "index"
-    _mask: int
+    mask: int
 
     def __init__(self, members: str | Iterable[int] = ()) -> None:
         """Make a set from the kernel's list form, or from integers.
@@ -89,13 +93,13 @@ class Bitmap(AbstractSet[int]):
                 if piece.strip():
                     mask |= _mask_of_range(piece.strip(), self._kind)
         elif isinstance(members, Bitmap):
-            mask = members._mask
+            mask = members.mask
         else:
             for index in members:
                 if not 0 <= index <= _LARGEST_INDEX:
                     raise OptionError(f"{index} is no {self._kind} index: they run from 0 to {_LARGEST_INDEX}")
                 mask |= 1 << index
-        object.__setattr__(self, "_mask", mask)
+        object.__setattr__(self, "mask", mask)
 
     @classmethod
     def from_mask(cls: type[_BitmapT], mask: int) -> _BitmapT:
@@ -103,7 +107,7 @@ class Bitmap(AbstractSet[int]):
         if mask < 0:
             raise OptionError(f"a bit mask cannot be negative: {mask}")
         made = cls.__new__(cls)
-        object.__setattr__(made, "_mask", mask)
+        object.__setattr__(made, "mask", mask)
         return made
 
     @classmethod
@@ -126,33 +130,28 @@ class Bitmap(AbstractSet[int]):
         raise AttributeError(f"{type(self).__name__} is immutable")
 
     def __reduce__(self) -> tuple[object, tuple[int]]:
-        return type(self).from_mask, (self._mask,)
-
-    @property
-    def mask(self) -> int:
-        """The set as an integer: bit *i* is set if *i* is a member."""
-        return self._mask
+        return type(self).from_mask, (self.mask,)
 
     @property
     def mask_text(self) -> str:
         """The set in the kernel's mask form: 32-bit words in hexadecimal, most significant first."""
-        digits = f"{self._mask:08x}"
+        digits = f"{self.mask:08x}"
         digits = digits.zfill(-(-len(digits) // 8) * 8)
         return ",".join(digits[start : start + 8] for start in range(0, len(digits), 8))
 
     @property
     def first(self) -> int:
         """The lowest member; -1 of the empty set, as hwloc_bitmap_first has it."""
-        return (self._mask & -self._mask).bit_length() - 1
+        return (self.mask & -self.mask).bit_length() - 1
 
     @property
     def last(self) -> int:
         """The highest member; -1 of the empty set."""
-        return self._mask.bit_length() - 1
+        return self.mask.bit_length() - 1
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """The maximal runs of members, as (first, last), ascending."""
-        bits = f"{self._mask:b}"[::-1] + "0"  # a text, in which finding the next change takes no copy of the rest
+        bits = f"{self.mask:b}"[::-1] + "0"  # a text, in which finding the next change takes no copy of the rest
         start = bits.find("1")
         while start >= 0:
             end = bits.find("0", start)
@@ -170,13 +169,13 @@ class Bitmap(AbstractSet[int]):
             yield from range(first, last + 1)
 
     def __len__(self) -> int:
-        return self._mask.bit_count()
+        return self.mask.bit_count()
 
     def __bool__(self) -> bool:
-        return self._mask != 0
+        return self.mask != 0
 
     def __contains__(self, index: object) -> bool:
-        return isinstance(index, int) and index >= 0 and bool(self._mask >> index & 1)
+        return isinstance(index, int) and index >= 0 and bool(self.mask >> index & 1)
 
     def __hash__(self) -> int:
         # Equal to a frozenset of the same numbers, so it must hash like one.
@@ -184,33 +183,33 @@ class Bitmap(AbstractSet[int]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Bitmap):
-            return type(self) is type(other) and self._mask == other._mask
+            return type(self) is type(other) and self.mask == other.mask
         return isinstance(other, AbstractSet) and len(self) == len(other) and all(index in other for index in self)
 
     def _mask_of(self, other: object) -> int | None:
         """The mask of an operand: ours, or a plain set of integers; a CpuSet and a NodeSet do not mix."""
         if type(other) is type(self):  # isinstance of an abstract class costs five times as much
-            mask: int = other._mask  # type: ignore[attr-defined]
+            mask: int = other.mask  # type: ignore[attr-defined]
             return mask
         if isinstance(other, Bitmap):
             return None
-        return type(self)(other)._mask if isinstance(other, AbstractSet) else None
+        return type(self)(other).mask if isinstance(other, AbstractSet) else None
 
     def __and__(self: _BitmapT, other: object) -> _BitmapT:
         mask = self._mask_of(other)
-        return NotImplemented if mask is None else self.from_mask(self._mask & mask)
+        return NotImplemented if mask is None else self.from_mask(self.mask & mask)
 
     def __or__(self: _BitmapT, other: object) -> _BitmapT:
         mask = self._mask_of(other)
-        return NotImplemented if mask is None else self.from_mask(self._mask | mask)
+        return NotImplemented if mask is None else self.from_mask(self.mask | mask)
 
     def __xor__(self: _BitmapT, other: object) -> _BitmapT:
         mask = self._mask_of(other)
-        return NotImplemented if mask is None else self.from_mask(self._mask ^ mask)
+        return NotImplemented if mask is None else self.from_mask(self.mask ^ mask)
 
     def __sub__(self: _BitmapT, other: object) -> _BitmapT:
         mask = self._mask_of(other)
-        return NotImplemented if mask is None else self.from_mask(self._mask & ~mask)
+        return NotImplemented if mask is None else self.from_mask(self.mask & ~mask)
 
     __rand__ = __and__
     __ror__ = __or__
@@ -218,28 +217,28 @@ class Bitmap(AbstractSet[int]):
 
     def __rsub__(self: _BitmapT, other: object) -> _BitmapT:
         mask = self._mask_of(other)
-        return NotImplemented if mask is None else self.from_mask(mask & ~self._mask)
+        return NotImplemented if mask is None else self.from_mask(mask & ~self.mask)
 
     def __le__(self, other: object) -> bool:
         mask = self._mask_of(other)
-        return NotImplemented if mask is None else self._mask & ~mask == 0
+        return NotImplemented if mask is None else self.mask & ~mask == 0
 
     def __lt__(self, other: object) -> bool:
         mask = self._mask_of(other)
-        return NotImplemented if mask is None else self._mask & ~mask == 0 and self._mask != mask
+        return NotImplemented if mask is None else self.mask & ~mask == 0 and self.mask != mask
 
     def __ge__(self, other: object) -> bool:
         mask = self._mask_of(other)
-        return NotImplemented if mask is None else mask & ~self._mask == 0
+        return NotImplemented if mask is None else mask & ~self.mask == 0
 
     def __gt__(self, other: object) -> bool:
         mask = self._mask_of(other)
-        return NotImplemented if mask is None else mask & ~self._mask == 0 and self._mask != mask
+        return NotImplemented if mask is None else mask & ~self.mask == 0 and self.mask != mask
 
     def isdisjoint(self, other: Iterable[object]) -> bool:
         """Whether no index is in both."""
         mask = self._mask_of(other)
-        return super().isdisjoint(other) if mask is None else self._mask & mask == 0
+        return super().isdisjoint(other) if mask is None else self.mask & mask == 0
 
 
 class CpuSet(Bitmap):
