@@ -412,6 +412,29 @@ def test_a_damaged_or_huge_compressed_file_is_refused(name: str, tmp_path: Path)
         assert name in error
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan", "--draw", "--format", "json"), ("plan", "--compare", "all", "--format", "json"),
+        ("show", "--output", "a.svg", "--format", "json"), ("topo", "--output", "a.svg", "--format", "json"),
+    ],
+)  # fmt: skip
+def test_a_format_that_would_have_no_effect_is_refused(words: tuple[str, ...]) -> None:
+    """In one line; and a plan's text may stand beside its file."""
+    error = run(*words, "--topology", DGX, status=2).stderr
+    assert "do not go together" in error
+    assert error.count("\n") == 1
+
+
+def test_a_plan_is_written_and_printed(tmp_path: Path) -> None:
+    """`--output` with a `--format`: the file, and nothing but the text on standard output."""
+    output = str(tmp_path / "plan.svg")
+    printed = run("plan", "--topology", DGX, "--output", output, "--format", "taskset").stdout
+    assert printed.startswith("taskset --cpu-list ")
+    assert Path(output).read_text().startswith("<svg ")
+    assert run("plan", "--topology", DGX, "--output", output).stdout == f"wrote {output}\n"
+
+
 def test_drawing_costs_nothing_where_it_is_not_asked_for() -> None:
     """A plan as a table or as JSON imports no drawing, no help and no completion."""
     for options in (("--format", "json"), ()):

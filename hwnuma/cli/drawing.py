@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 from hwnuma.cli import terminal
-from hwnuma.cli.output import say
 from hwnuma.errors import OptionError
 from hwnuma.hwloc.files import write_whole_file
-from hwnuma.model.characters import excerpt, printable
+from hwnuma.model.characters import excerpt
 from hwnuma.report.terminal import picture_as_text
 
 TYPE_CHECKING = False
@@ -45,7 +44,7 @@ def ending(path: str) -> str:
 
 
 def write(path: str, pictures: Sequence[Picture], words: Sequence[str], document: str) -> None:
-    """Write pictures to a file, and say so.
+    """Write pictures to a file.
 
     Args:
         path: where to; its ending says what.
@@ -69,7 +68,6 @@ def write(path: str, pictures: Sequence[Picture], words: Sequence[str], document
         content = pictures_as_svg(pictures, command).encode()
         content = content if kind == SVG else _converted(content, kind)
     write_whole_file(path, content)
-    say(f"wrote {printable(path)}")
 
 
 def _xml(pictures: Sequence[Picture], command: str, document: str) -> str:

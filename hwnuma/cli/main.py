@@ -193,6 +193,7 @@ def main(words: Sequence[str]) -> int:
         if parsed.version or parsed.command is None:
             return _version() if parsed.version else _usage()
         where = f"hwnuma {parsed.command}"
+        _refuse_two_forms(parsed)
         for sentence in check_variables(os.environ):
             warn(sentence)
         return COMMANDS[parsed.command].run(parsed, os.environ)
@@ -200,6 +201,21 @@ def main(words: Sequence[str]) -> int:
         return fail(where, error, status_of(error))
     except BrokenPipeError:  # whoever read the output has had enough
         return DONE
+
+
+def _refuse_two_forms(parsed: argparse.Namespace) -> None:
+    """Refuse a `--format` that a drawing would leave without effect.
+
+    Raises:
+        OptionError: both are asked for; `plan` alone writes a file and prints its text beside it.
+    """
+    said = vars(parsed)
+    drawn = ("draw", "compare") if parsed.command == "plan" else ("output",)
+    flags = [f"--{name}" for name in drawn if said.get(name)]
+    if flags and said.get("format") is not None:
+        raise OptionError(
+            f"--format {said['format']} and {flags[0]} do not go together: one of them says what is written"
+        )
 
 
 def _print_completion(shell: str) -> int:
@@ -291,6 +307,8 @@ def _write(parsed: argparse.Namespace, pictures: Sequence[Picture]) -> None:
     from hwnuma.cli import drawing  # only to draw
 
     drawing.write(parsed.output, pictures, parsed.words, parsed.document)
+    if parsed.format is None:  # else another program reads what is printed
+        say(f"wrote {printable(parsed.output)}")
 
 
 def _exec(_parsed: argparse.Namespace, _environment: Mapping[str, str]) -> int:
