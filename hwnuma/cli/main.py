@@ -31,7 +31,6 @@ from hwnuma.model.option_table import PREFIX
 from hwnuma.model.plan import Plan
 from hwnuma.model.value import Value, replace
 from hwnuma.policy.locality import Locality, disagreements, locate
-from hwnuma.processes.binding import current_affinity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -465,6 +464,8 @@ def _machine(
             if environment.get(name)
         )
     else:
+        from hwnuma.processes.binding import current_affinity  # another machine has none
+
         with load_this_system(pci=network or job.gpus != "none", network=network, environment=environment) as topology:
             machine, affinity = topology.machine(), current_affinity(topology)
             parsed.document = _document(parsed, topology)

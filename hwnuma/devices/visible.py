@@ -153,14 +153,16 @@ def _cuda_list(gpus: Sequence[Gpu], value: str) -> tuple[list[Gpu], list[str]]:
     return chosen, [*([f"{variable}={excerpt(value, LIST_SHOWN)}: {', '.join(remarks)}"] if remarks else []), *ended]
 
 
+# Patterns are compiled where a variable is set, which is seldom.
+
 # C's strtol in base 10: white space and a sign ahead, anything behind. (CUDA reads "1gpu2" as 1.)
-_LEADING_INTEGER = re.compile(r"\s*([+-]?)(?=[0-9])0*([0-9]*)", re.ASCII)
+_LEADING_INTEGER = r"\s*([+-]?)(?=[0-9])0*([0-9]*)"
 _MOST_DIGITS = 9
 
 
 def _cuda_index(gpus: Sequence[Gpu], text: str) -> _Entry:
     """The GPU, or all MIG instances of the GPU, that nvidia-smi has under a number."""
-    match = _LEADING_INTEGER.match(text)
+    match = re.match(_LEADING_INTEGER, text, re.ASCII)
     if match is None:
         return _Entry(problem="is no number" if text.strip() else "is empty")
     sign, digits = match.groups()
@@ -180,7 +182,7 @@ def _device_number(gpu: Gpu) -> int:
 
 
 # Drivers before R470 called an instance by its GPU's UUID and two numbers; the form is still read.
-_OLD_MIG_NAME = re.compile(r"MIG-(GPU-[^/]+)/([0-9]{1,4})/([0-9]{1,4})", re.ASCII)
+_OLD_MIG_NAME = r"MIG-(GPU-[^/]+)/([0-9]{1,4})/([0-9]{1,4})"
 
 
 def _cuda_uuid(gpus: Sequence[Gpu], text: str, prefix: str) -> _Entry:
@@ -205,7 +207,7 @@ def _whole_uuid(gpu: Gpu) -> str | None:
 
 def _is_instance(gpu: Gpu, mig: MigInstance, text: str) -> bool:
     """Whether a MIG instance is called by this beginning of its UUID, or by this name of the old form."""
-    old = _OLD_MIG_NAME.fullmatch(text)
+    old = re.fullmatch(_OLD_MIG_NAME, text, re.ASCII)
     if old is not None and (mig.parent_uuid or "").startswith(old[1]):
         return (mig.gpu_instance, mig.compute_instance) == (int(old[2]), int(old[3]))
     return (gpu.uuid or "").startswith(text)
@@ -287,12 +289,12 @@ def _rocr_uuid(gpus: Sequence[Gpu], token: str) -> _Entry:
     return _Entry(problem=f"is the beginning of {len(found)} UUIDs" if found else "is no UUID of a GPU here")
 
 
-_C_INTEGER = re.compile(r"([+-]?)(0X[0-9A-F]+|[0-9]+)", re.ASCII)
+_C_INTEGER = r"([+-]?)(0X[0-9A-F]+|[0-9]+)"
 
 
 def _c_integer(token: str) -> int | None:
     """An integer as C's strtol reads it in base 0 (0x10 is hexadecimal, 010 octal), or None."""
-    match = _C_INTEGER.fullmatch(token)
+    match = re.fullmatch(_C_INTEGER, token, re.ASCII)
     if match is None or len(match[2]) > _MOST_DIGITS:
         return None
     digits = match[2]
@@ -338,7 +340,7 @@ def _hip_list(gpus: Sequence[Gpu], variable: str, value: str) -> tuple[list[Gpu]
 
 # --- Intel ----------------------------------------------------------------------------------------
 
-_ZE_ENTRY = re.compile(r"([0-9]{1,9})((?:\.[0-9]{1,9})*)", re.ASCII)
+_ZE_ENTRY = r"([0-9]{1,9})((?:\.[0-9]{1,9})*)"
 
 
 def _intel(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> Visible:
@@ -351,7 +353,7 @@ def _intel(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> Visible:
     chosen, warnings = set[Gpu](), list[str]()
     for text in _entries(variable, value):
         # One or several tiles of a card, after a point: the card is visible, and locality is the card's.
-        match = _ZE_ENTRY.fullmatch(text.strip())
+        match = re.fullmatch(_ZE_ENTRY, text.strip(), re.ASCII)
         entry = _at(gpus, int(match[1]) if match else None)
         chosen.update(entry.gpus)
         if entry.problem:
