@@ -237,18 +237,16 @@ class Topology:
             ClosedTopologyError: the topology is closed.
             HwlocError: there is no memory for it.
         """
-        from hwnuma.hwloc.copy_out import (
-            machine_of,
-        )  # here, since who binds to a place that is planned needs no machine
+        from hwnuma.hwloc.copy_out import machine_of  # only here: who binds to a given place needs no machine
 
         if self._is_closed:
             raise self._closed_error()
-        machine = self._machine
+        machine, copied = self._machine, self._copied  # looked at once: another thread may `annotate`
         if machine is None:
-            if self._copied is None:
+            if copied is None:
                 with _InUse(self) as handle:
-                    self._copied = _copy_out(handle)
-            machine = self._machine = machine_of(self._copied, self._source)
+                    copied = self._copied = _copy_out(handle)
+            machine = self._machine = machine_of(copied, self._source)
         return machine
 
     @property
