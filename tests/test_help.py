@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hwnuma.cli.commands import COMMANDS
 from hwnuma.cli.completion import SHELLS
 from hwnuma.cli.help import HELP
-from hwnuma.cli.main import COMMANDS, whole_parser
+from hwnuma.cli.main import whole_parser
 from hwnuma.cli.manual import page
 from tests.conftest import ROOT
 from tests.test_cli import run

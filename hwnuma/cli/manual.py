@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from hwnuma.cli.commands import COMMANDS
 from hwnuma.cli.help import HELP
-from hwnuma.cli.main import ABOUT, COMMANDS, whole_parser
+from hwnuma.cli.main import ABOUT, whole_parser
 from hwnuma.cli.options import OTHER_VARIABLES
 from hwnuma.cli.reference import takers
 
