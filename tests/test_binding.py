@@ -544,6 +544,29 @@ def test_torchruns_one_thread_is_replaced_on_request_only(
     assert omp_environment(OmpVariables(choice), CORES, TORCHRUN | change) == added
 
 
+PLANNED_WITH_OMP = """
+import json
+from hwnuma import Topology
+from hwnuma.cli import exec as exec_command
+loaded, load = [], Topology.from_this_system
+Topology.from_this_system = lambda **wanted: loaded.append(wanted) or load(**wanted)
+def tell(program, command, environment):
+    names = ("OMP_NUM_THREADS", "OMP_PLACES", "HWNUMA_BOUND_CPUS")
+    print(json.dumps([len(loaded), *(environment[name] for name in names)]))
+    raise SystemExit
+exec_command.become = tell
+exec_command.main(["--gpus", "none", "--ranks", "1", "--local-rank", "0", "--omp", "true"])
+"""
+
+
+def test_the_machine_is_looked_at_once_for_a_place_and_its_cores() -> None:
+    """`--omp` of a planned place: the cores are noted where it is planned, and all its CPUs are in them."""
+    (looks, threads, places, cpus), _ = answer_of(PLANNED_WITH_OMP)
+    assert looks == 1
+    assert threads == str(places.count("{"))
+    assert CpuSet(places.replace("{", "").replace("}", "")) == CpuSet(cpus)
+
+
 def test_exec_sets_openmps_variables_from_the_cores_that_it_binds_to() -> None:
     """`--omp` before a command, without a value."""
     command = [sys.executable, "-m", "hwnuma", "exec", "--cpus", str(LAST), "--omp", "env"]

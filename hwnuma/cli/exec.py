@@ -14,14 +14,16 @@ from hwnuma.errors import HwnumaError, OptionError, show_messages, warn
 from hwnuma.launch.bind import bind_job
 from hwnuma.launch.execute import become, resolve_command
 from hwnuma.launch.job import Job
-from hwnuma.launch.system import load_this_system
+from hwnuma.launch.place import cores_of, place
 from hwnuma.launch.told import Told
 from hwnuma.model.characters import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from hwnuma.hwloc.topology import Topology
+    from hwnuma.model.bitmap import CpuSet
     from hwnuma.model.options import NicLibrary
     from hwnuma.model.plan import Binding
 
@@ -64,9 +66,11 @@ def _exec(words: Sequence[str], environment: Mapping[str, str]) -> int:
         warn("--export-nics does nothing with --cpus: NICs are given to the GPUs of a plan, and nothing is planned")
     if "cpus" not in texts and told.cpus is not None:
         _warn_of_options_without_use(texts, told)
-    binding = bind_job(job, told.local_rank, told.place(job.options.memory), will_exec=True)
+    cores: list[CpuSet] = []
+    given = told.place(job.options.memory) or (None if told.omp is OmpVariables.OFF else _planner(job, told, cores))
+    binding = bind_job(job, told.local_rank, given, will_exec=True)
     try:
-        become(program, command, _command_environment(binding, told.omp, job.options.export_nics, environment))
+        become(program, command, _command_environment(binding, told.omp, cores, job.options.export_nics, environment))
     except OSError as error:
         return fail(f"{WHERE}: {command[0]}", error, NOT_EXECUTABLE)
 
@@ -82,17 +86,30 @@ def _warn_of_options_without_use(texts: Mapping[str, str], told: Told) -> None:
         )
 
 
+def _planner(job: Job, told: Told, cores: list[CpuSet]) -> Callable[[Topology], Binding]:
+    """Plan as `bind_job` does by itself, and note the place's cores, while the topology is at hand."""
+
+    def planned(topology: Topology) -> Binding:
+        binding = place(topology, job, told.local_rank)
+        cores.extend(core.cpuset for core in topology.machine().cores_within(binding.cpuset))
+        return binding
+
+    return planned
+
+
 def _command_environment(
-    binding: Binding, omp: OmpVariables, export_nics: tuple[NicLibrary, ...], environment: Mapping[str, str]
+    binding: Binding,
+    omp: OmpVariables,
+    cores: Sequence[CpuSet],
+    export_nics: tuple[NicLibrary, ...],
+    environment: Mapping[str, str],
 ) -> dict[str, str]:
     """The command's environment: what it is bound to, for `hwnuma verify`, and what else was asked for."""
     made = dict(environment)
     if binding.error is not None:
         return made
     if omp is not OmpVariables.OFF:
-        with load_this_system(pci=False) as topology:
-            cores = [core.cpuset for core in topology.machine().cores_within(binding.cpuset)]
-        made |= omp_environment(omp, cores, environment)
+        made |= omp_environment(omp, cores or cores_of(binding.cpuset), environment)
     if export_nics and binding.nics is not None:
         from hwnuma.environment.nics import nic_environment  # only here: most commands have no use for NICs
 

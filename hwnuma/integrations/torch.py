@@ -15,7 +15,7 @@ from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.launch import bound
 from hwnuma.launch.bind import bind, bind_job
 from hwnuma.launch.job import Job
-from hwnuma.launch.system import load_this_system
+from hwnuma.launch.place import cores_of
 from hwnuma.launch.told import Told
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import NumaOptions
@@ -76,9 +76,7 @@ def bind_by_environment(local_rank: int | None = None, ranks: int | None = None)
 
 def _set_threads(binding: Binding, omp: OmpVariables) -> None:
     """Set OpenMP's variables, and the number of threads of a torch that has fixed it already."""
-    with load_this_system(pci=False) as topology:
-        cores = [core.cpuset for core in topology.machine().cores_within(binding.cpuset)]
-    os.environ.update(omp_environment(omp, cores, os.environ))
+    os.environ.update(omp_environment(omp, cores_of(binding.cpuset), os.environ))
     torch = sys.modules.get("torch")
     number = os.environ.get("OMP_NUM_THREADS", "")
     if torch is not None and number.isdecimal():

@@ -128,6 +128,12 @@ def machine_here(options: NumaOptions) -> tuple[Machine, CpuSet]:
     return machine.narrowed(affinity) if options.keep_outer_mask else machine, affinity
 
 
+def cores_of(cpuset: CpuSet) -> list[CpuSet]:
+    """The cores of these CPUs on this system, each cut down to them."""
+    with load_this_system(pci=False) as topology:
+        return [core.cpuset for core in topology.machine().cores_within(cpuset)]
+
+
 def nodes_of(cpuset: CpuSet) -> NodeSet:
     """The NUMA nodes of these CPUs, on this system."""
     with load_this_system(pci=False) as topology:
