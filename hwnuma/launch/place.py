@@ -137,5 +137,4 @@ def cores_of(cpuset: CpuSet) -> list[CpuSet]:
 def nodes_of(cpuset: CpuSet) -> NodeSet:
     """The NUMA nodes of these CPUs, on this system."""
     with load_this_system(pci=False) as topology:
-        nodes = topology.machine().cpu_nodes
-    return NodeSet(node.os_index for node in nodes if not node.cpuset.isdisjoint(cpuset))
+        return NodeSet(node.os_index for node in topology.machine().nodes_of(cpuset))

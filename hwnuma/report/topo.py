@@ -173,5 +173,5 @@ def _affinities(topo: Topo, machine: Machine) -> Iterator[str]:
 def _nodes_text(machine: Machine, device: PciDevice) -> str:
     """The nodes with CPUs that a device is near to; N/A where nothing is known of it."""
     near = CpuSet() if device.is_near_root and len(machine.cpu_nodes) > 1 else device.near_cpuset
-    nodes = [str(node.os_index) for node in machine.cpu_nodes if not node.cpuset.isdisjoint(near)]
+    nodes = [str(node.os_index) for node in machine.nodes_of(near)]
     return ",".join(nodes) or "N/A"
