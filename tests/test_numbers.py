@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,3 +60,11 @@ def test_any_text_is_a_number_or_an_option_error(text: str) -> None:
         assert 0 <= whole_number(text, "it") <= LARGEST_NUMBER
     except OptionError:
         assert not (text.strip().isascii() and text.strip().isdigit() and len(text.strip()) < 19)
+
+
+@pytest.mark.parametrize("columns", ["9" * 5001, "²", "-1", "0", " 80", ""])
+def test_a_width_that_is_no_number_is_no_width(columns: str) -> None:
+    """COLUMNS is text from outside too: what is no number says nothing, and a drawing has 80 columns."""
+    command = [sys.executable, "-m", "hwnuma", "show", "--synthetic", "numa:1 core:2 pu:1", "--gpus", "none"]
+    done = subprocess.run(command, env={**os.environ, "COLUMNS": columns}, capture_output=True, text=True, check=True)
+    assert max(map(len, done.stdout.splitlines())) == 80

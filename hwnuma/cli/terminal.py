@@ -7,6 +7,8 @@ import io
 import os
 import sys
 
+from hwnuma.model.numbers import is_number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +22,7 @@ _USUAL_WIDTH = 80
 def width() -> int:
     """The columns of the terminal, or what COLUMNS says."""
     said = os.environ.get("COLUMNS", "")
-    if said.isascii() and said.isdigit() and int(said) > 0:
+    if is_number(said) and int(said) > 0:
         return int(said)
     try:  # as shutil.get_terminal_size does, which imports every compression there is
         return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_WIDTH  # type: ignore[union-attr]

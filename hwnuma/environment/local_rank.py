@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hwnuma.errors import LocalRankError, OptionError
 from hwnuma.model.characters import excerpt, shown
-from hwnuma.model.numbers import MOST_RANKS, whole_number
+from hwnuma.model.numbers import MOST_RANKS, is_number, whole_number
 from hwnuma.model.value import Value
 
 TYPE_CHECKING = False
@@ -109,23 +109,19 @@ def local_size_of(environment: Mapping[str, str], variables: LauncherVariables) 
 
 def _slurm_size(tasks_per_node: str, node: str) -> int | None:
     """The tasks of one node; None where the text is none of Slurm's, or tells nothing of that node."""
-    if not _is_number(node, 9):
+    if not is_number(node, 9):
         return None
     size, ahead = None, int(node)  # how many nodes are ahead of ours in what follows
     for piece in filter(None, tasks_per_node.split(",")):
         tasks, repeated, times = piece.partition("(x")
         times = times.removesuffix(")") if repeated else "1"
-        if not (_is_number(tasks, 6) and _is_number(times, 6)) or piece.endswith(")") != bool(repeated):
+        if not (is_number(tasks, 6) and is_number(times, 6)) or piece.endswith(")") != bool(repeated):
             return None
         alike = int(times)
         if 0 <= ahead < alike:
             size = _number({"SLURM_STEP_TASKS_PER_NODE": tasks}, "SLURM_STEP_TASKS_PER_NODE", 0, MOST_RANKS)
         ahead -= alike
     return size
-
-
-def _is_number(text: str, most_digits: int) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= most_digits
 
 
 def _number(environment: Mapping[str, str], name: str, least: int, most: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hwnuma.errors import TopologyFileError
 from hwnuma.hwloc.library import ffi, lib, version_text
+from hwnuma.model.numbers import is_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class _Rewriter:
             self.written += (_HEADER.format(dtd="hwloc.dtd"), "<topology>")
             return
         numbers = version.split(".")
-        if not all(number.isdecimal() and number.isascii() and len(number) <= 4 for number in numbers):  # noqa: PLR2004
+        if not all(is_number(number, 4) for number in numbers):
             raise TopologyFileError(f"{self._name} has the version {version!r}, which is none of hwloc's")
         major, minor = [*numbers, "0"][:2]
         self.written += (_HEADER.format(dtd="hwloc2.dtd"), f'<topology version="{major}.{minor}">')

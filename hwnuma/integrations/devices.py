@@ -17,6 +17,7 @@ from hwnuma.launch.place import place_by
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
+from hwnuma.model.numbers import is_number
 from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions
 from hwnuma.model.plan import Binding, Plan
 from hwnuma.model.value import replace
@@ -136,6 +137,6 @@ def gpus_named(gpus: Sequence[Gpu], names: Sequence[str | int]) -> tuple[Gpu, ..
 
 
 def _is_named(gpu: Gpu, text: str) -> bool:
-    if text.isascii() and text.isdigit():
+    if is_number(text):
         return int(text) == (gpu.index if gpu.device_index is None else gpu.device_index)
     return bool(text) and gpu.uuid is not None and gpu.uuid.lower().startswith(text.lower())

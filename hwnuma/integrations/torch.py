@@ -18,6 +18,7 @@ from hwnuma.launch.job import Job
 from hwnuma.launch.place import cores_of
 from hwnuma.launch.told import Told
 from hwnuma.model.gpu import Gpu
+from hwnuma.model.numbers import is_number
 from hwnuma.model.options import NumaOptions
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import replace
@@ -79,7 +80,7 @@ def _set_threads(binding: Binding, omp: OmpVariables) -> None:
     os.environ.update(omp_environment(omp, cores_of(binding.cpuset), os.environ))
     torch = sys.modules.get("torch")
     number = os.environ.get("OMP_NUM_THREADS", "")
-    if torch is not None and number.isdecimal():
+    if torch is not None and is_number(number):
         torch.set_num_threads(int(number))
 
 

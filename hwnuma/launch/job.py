@@ -8,6 +8,7 @@ from hwnuma.environment.local_rank import LocalRank, local_world_size
 from hwnuma.errors import LocalRankError, OptionError
 from hwnuma.model.characters import shown
 from hwnuma.model.gpu import FoundGpus, Gpu
+from hwnuma.model.numbers import is_number
 from hwnuma.model.option_table import Count, Option, said
 from hwnuma.model.options import GPUS, RANKS, AffinityMode, DivideAmong, NumaOptions, RankOrder
 from hwnuma.model.value import Value, field, replace
@@ -73,7 +74,7 @@ def _gpu_nodes(text: str) -> dict[str, int]:
     nodes = {}
     for piece in filter(None, text.split(",")):
         gpu, equals, node = piece.rpartition("=")
-        if not equals or not (node.strip().isascii() and node.strip().isdigit()):
+        if not equals or not is_number(node.strip()):
             raise OptionError(f"{shown(piece)} is not GPU=NODE, such as 0=1 or 0000:07:00.0=3")
         nodes[gpu.strip()] = Count()(node)
     return nodes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hwnuma.errors import OptionError
 from hwnuma.model.characters import shown
+from hwnuma.model.numbers import is_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _numbers_of_range(text: str) -> tuple[int, int, int, int] | None:
     if (colon and not (dash and slash)) or (dash and not last):
         return None
     texts = (first, last or first, used or "1", group or "1") if not colon else (first, last, used, group)
-    if not all(each.isascii() and each.isdigit() and len(each) <= _MOST_DIGITS for each in texts):
+    if not all(is_number(each, _MOST_DIGITS) for each in texts):
         return None
     first_number, last_number, used_number, group_number = map(int, texts)
     return first_number, last_number, used_number, group_number

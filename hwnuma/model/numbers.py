@@ -16,12 +16,19 @@ _MOST_DIGITS = len(str(LARGEST_NUMBER))
 MOST_RANKS = 65_536
 
 
+def is_number(text: str, most_digits: int = _MOST_DIGITS) -> bool:
+    """Whether a text is ASCII digits alone, and not more than so many: then `int` reads it, and as its writer meant it.
+
+    `str.isdigit` is true of ``²`` and of more than 4,300 digits, both of which `int` refuses with a ValueError.
+    """
+    return text.isascii() and text.isdigit() and len(text) <= most_digits
+
+
 def whole_number(text: str, what: str, least: int = 0, most: int = LARGEST_NUMBER) -> int:
     """Read a whole number from text that somebody else wrote, in place of `int`.
 
-    `int` takes more than people write (``1_000``, ``+1``, the digits of all scripts), `str.isdigit` is true of ``²``,
-    which `int` then refuses, and more than 4,300 digits are refused with a ValueError of their own. Here it is ASCII
-    digits, at most nineteen, with a minus sign ahead and white space around them allowed.
+    `int` takes more than people write (``1_000``, ``+1``, the digits of all scripts). Here it is what `is_number`
+    takes, at most nineteen digits, with a minus sign ahead and white space around them allowed.
 
     Args:
         text: the text.
@@ -33,8 +40,7 @@ def whole_number(text: str, what: str, least: int = 0, most: int = LARGEST_NUMBE
         OptionError: it is no such number.
     """
     word = text.strip()
-    digits = word.removeprefix("-")
-    if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS:
+    if is_number(word.removeprefix("-")):
         number = int(word)
         if least <= number <= most:
             return number

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hwnuma.errors import OptionError
 from hwnuma.model.characters import shown
+from hwnuma.model.numbers import is_number
 from hwnuma.model.value import Value
 
 TYPE_CHECKING = False
@@ -127,8 +128,7 @@ class Count:
         Raises:
             OptionError: it is no whole number.
         """
-        digits = text.strip().removeprefix("-")
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS):
+        if not is_number(text.strip().removeprefix("-"), _MOST_DIGITS):
             raise OptionError(f"{shown(text)} is no whole number")
         return int(text)
 
