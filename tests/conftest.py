@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,12 @@ TOPOLOGIES = ROOT / "fixtures" / "topologies"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the switch that rewrites golden files from what the code answers now: read the diff before committing it."""
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what is answered now")
+
+
+def pytest_configure() -> None:
+    """Be interruptible, and let what tests start be so, where a shell started this in the background with SIGINT ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
