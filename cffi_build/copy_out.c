@@ -8,6 +8,9 @@
 
 #include <string.h>
 
+/* PREFIX of hwnuma/model/facts.py */
+#define FACTS_PREFIX "Hwnuma"
+
 static void put_bytes(struct hwnuma_text *text, const char *bytes, size_t size)
 {
     if (text->used + size > text->room) {
@@ -82,6 +85,19 @@ static void put_indexed(struct hwnuma_text *text, const char *kind, hwloc_obj_t 
     put(text, kind);
     put_index(text, obj->os_index);
     put_set(text, obj->cpuset);
+}
+
+/* What hwnuma itself wrote of the whole machine: info attributes of the root by its prefix, in their order. */
+static void put_facts(struct hwnuma_text *text, hwloc_topology_t topology)
+{
+    const struct hwloc_info_s *infos;
+    unsigned count = hwnuma_infos(hwloc_get_root_obj(topology), &infos);
+    for (unsigned i = 0; i < count; i++)
+        if (strncmp(infos[i].name, FACTS_PREFIX, strlen(FACTS_PREFIX)) == 0) {
+            put(text, "fact");
+            put(text, infos[i].name);
+            put(text, infos[i].value);
+        }
 }
 
 /* All objects of a type, found by depth: cores, for one, can be at two depths. A PU is written as a core where no core
@@ -249,6 +265,7 @@ int hwnuma_copy_out(hwloc_topology_t topology, struct hwnuma_text *text)
     text->failed = in_cores == NULL || covered == NULL || kind == NULL;
     if (!text->failed) {
         put_machine(text, topology);
+        put_facts(text, topology);
         put_all(text, topology, HWLOC_OBJ_PACKAGE, NULL);
         put_all(text, topology, HWLOC_OBJ_CORE, in_cores);
         put_all(text, topology, HWLOC_OBJ_PU, in_cores);

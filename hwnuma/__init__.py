@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hwnuma.hwloc.topology import Topology
     from hwnuma.launch.bind import bind, bind_process
     from hwnuma.launch.bound import bound
+    from hwnuma.launch.capture import Capture, capture
     from hwnuma.launch.job import plan
     from hwnuma.launch.place import plan_here
     from hwnuma.model.bitmap import CpuSet, NodeSet
@@ -54,6 +55,7 @@ __all__ = [
     "AffinityMode",
     "Binding",
     "BindingError",
+    "Capture",
     "ClosedTopologyError",
     "CpuSet",
     "DivideAmong",
@@ -87,6 +89,7 @@ __all__ = [
     "bind",
     "bind_process",
     "bound",
+    "capture",
     "gpus_at",
     "plan",
     "plan_here",
@@ -100,6 +103,7 @@ _ROOMS = {
     "hwloc.topology": ("Topology",),
     "launch.bind": ("bind", "bind_process"),
     "launch.bound": ("bound",),
+    "launch.capture": ("Capture", "capture"),
     "launch.job": ("plan",),
     "launch.place": ("plan_here",),
     "model.bitmap": ("CpuSet", "NodeSet"),

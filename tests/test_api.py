@@ -33,7 +33,7 @@ def command_plan(capsys: pytest.CaptureFixture[str], *options: str) -> str:
 
 def same_source(plan: Plan) -> Plan:
     """The plan under the name that the command gives its machine."""
-    return hwnuma.Plan(plan.options, str(DGX), plan.allowed_cpuset, plan.bindings, plan.warnings)
+    return hwnuma.Plan(plan.options, str(DGX), plan.allowed_cpuset, plan.bindings, plan.warnings, plan.machine)
 
 
 def test_a_plan_prints_as_the_table_of_the_command(dgx: Machine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -436,7 +436,7 @@ def test_a_captured_system_is_planned_as_the_running_one(tmp_path: Path) -> None
     file = tmp_path / "saved.xml"
     run("capture", str(file), **variables)
     live = plan_json("--gpus", "nvidia", "--nics", "auto", **variables)
-    saved = plan_json("--topology", str(file), "--nics", "auto")
+    saved = plan_json("--topology", str(file), "--gpus", "nvidia", "--nics", "auto")
     assert saved["bindings"] == live["bindings"]
     assert saved["warnings"] == live["warnings"]
     assert len(saved["warnings"]) == 3

@@ -8,15 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hwnuma.cli.exit_status import DONE, RANK_NOT_PLACED
 from hwnuma.cli.options import EXEC_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS
-from hwnuma.cli.output import complain, say, say_data, write, write_bytes
+from hwnuma.cli.output import complain, say, say_data, write
 from hwnuma.cli.parsing import OUTPUT, add_options, format_option, modes_of, output_option
 from hwnuma.cli.terminal import width
 from hwnuma.cli.which_machine import job_asked, located, machine_asked
 from hwnuma.devices.discovery import nvlinks_of
 from hwnuma.errors import GpuError
-from hwnuma.hwloc.files import write_whole_file
 from hwnuma.launch.job import Job, plan_job
-from hwnuma.launch.system import load_this_system
 from hwnuma.model.characters import printable
 from hwnuma.model.gpu import FoundGpus
 from hwnuma.model.machine import Machine
@@ -85,7 +83,9 @@ def _machine_arguments(parser: argparse.ArgumentParser, form: str) -> argparse._
 
 
 def _capture_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE.xml", help="where to; - for standard output")
+    from hwnuma.cli import capture  # only for this command
+
+    capture.add_capture_arguments(parser)
 
 
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def _bind_arguments(parser: argparse.ArgumentParser) -> None:
 def _plan(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     job = job_asked(parsed, environment)
     draws = parsed.draw or parsed.output is not None
-    machine, warnings = machine_asked(parsed, job, environment, network=draws or job.options.wants_nics)
+    machine, job, warnings = machine_asked(parsed, job, environment, network=draws or job.options.wants_nics)
     if parsed.compare is not None:
         return _compare(parsed, machine, job, warnings)
     found = job.find_gpus(machine)
@@ -175,7 +175,7 @@ def _exec(_parsed: argparse.Namespace, _environment: Mapping[str, str]) -> int:
 
 def _show(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     job = job_asked(parsed, environment)
-    machine, _ = machine_asked(parsed, job, environment, network=True)
+    machine, job, _ = machine_asked(parsed, job, environment, network=True)
     try:
         found, localities = located(machine, job)
     except GpuError as error:
@@ -203,10 +203,11 @@ def _gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from hwnuma.report.text import gpus_as_text
 
     job = job_asked(parsed, environment)
-    machine, _ = machine_asked(parsed, job, environment, network=False)
+    machine, job, _ = machine_asked(parsed, job, environment, network=False)
     found, localities = located(machine, job)
     if parsed.format == "json":
-        data = {"schema": SCHEMA, "topology": machine.source, "source": found.source, "warnings": list(found.warnings)}
+        about = {"schema": SCHEMA, "topology": machine.source, "machine": str(machine.digest)}
+        data = {**about, "source": found.source, "warnings": list(found.warnings)}
         say_data({**data, "gpus": gpus_as_data(found.all, localities, found.visible)})
     else:
         say(gpus_as_text(found.all, localities, found.visible))
@@ -219,14 +220,14 @@ def _topo(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from hwnuma.report.topo import topo_as_data, topo_as_text, topo_of
 
     job = job_asked(parsed, environment)
-    machine, _ = machine_asked(parsed, job, environment, network=True, needs_cpus=False)
+    machine, job, _ = machine_asked(parsed, job, environment, network=True, needs_cpus=False)
     try:
         found = job.find_gpus(machine)
     except GpuError as error:
         if parsed.gpus is not None:
             raise
         found = FoundGpus((), (), "none", (f"no GPUs: {error}",))
-    topo = topo_of(machine, found.all, nvlinks_of(found))
+    topo = topo_of(machine, found.all, nvlinks_of(found, machine))
     topo = replace(topo, notes=(*found.warnings, *topo.notes))
     if parsed.output is not None:
         from hwnuma.report.svg import COLUMNS  # only to draw
@@ -241,14 +242,10 @@ def _topo(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return DONE
 
 
-def _capture(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:  # noqa: ARG001 -- as all commands
-    with load_this_system(network=True, first_caches=True) as topology:
-        document = topology.export_xml()
-    if parsed.file == "-":
-        write_bytes(document.encode())
-    else:
-        write_whole_file(parsed.file, document.encode())
-    return DONE
+def _capture(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.cli.capture import capture_command
+
+    return capture_command(parsed, environment)
 
 
 def _verify(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:

@@ -86,10 +86,15 @@ HELP = {
     ),
     "capture": CommandHelp(
         LOOK,
-        "capture FILE.xml",
+        "capture [options] FILE.xml",
         _DONE,
-        "docs/planning.md",
-        ("hwnuma capture dgx.xml", "hwnuma capture - | ssh laptop hwnuma show --topology -"),
+        "docs/captures.md",
+        (
+            "hwnuma capture dgx.xml",
+            "hwnuma capture --anonymize report.xml.gz",
+            "srun --ntasks-per-node=1 hwnuma capture DIR/%N.xml",
+            "hwnuma capture - | ssh laptop hwnuma show --topology -",
+        ),
     ),
     "verify": CommandHelp(
         CHECK,

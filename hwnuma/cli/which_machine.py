@@ -33,8 +33,8 @@ def _is_elsewhere(parsed: argparse.Namespace) -> bool:
 
 def machine_asked(
     parsed: argparse.Namespace, job: Job, environment: Mapping[str, str], *, network: bool, needs_cpus: bool = True
-) -> tuple[Machine, tuple[str, ...]]:
-    """The machine to plan for, and what to say of its allowed CPUs and its devices.
+) -> tuple[Machine, Job, tuple[str, ...]]:
+    """The machine to plan for, the job as it is there, and what to say of its allowed CPUs and its devices.
 
     Args:
         parsed: the command line.
@@ -43,30 +43,38 @@ def machine_asked(
         network: look at network cards too.
         needs_cpus: refuse a saved machine without CPUs.
     """
-    warnings: tuple[str, ...] = ()
+    warnings: list[str] = []
+    affinity: CpuSet | None = None
     if _is_elsewhere(parsed):
         with _saved(parsed, network=network, needs_cpus=needs_cpus) as topology:
             machine = topology.machine()
             parsed.document = _document(parsed, topology)
-        warnings = tuple(
+        warnings += [
             f"{name}={environment[name]} is for this system's devices and counts for nothing here: choose some of "
             f"{machine.source}'s with --gpus 0,2"
             for name in VISIBLE_DEVICES
             if environment.get(name)
-        )
+        ]
     else:
-        from hwnuma.processes.binding import current_affinity  # another machine has none
+        from hwnuma.processes.binding import current_affinity  # another machine has none, but what was captured
 
-        with load_this_system(pci=network or job.gpus != "none", network=network, environment=environment) as topology:
+        # The digest of a machine, which JSON has, is of its devices too.
+        pci = network or job.gpus != "none" or parsed.format == "json"
+        with load_this_system(pci=pci, network=network, environment=environment) as topology:
             machine, affinity = topology.machine(), current_affinity(topology)
             parsed.document = _document(parsed, topology)
+    if machine.facts is not None:
+        affinity = machine.facts.affinity
+    if affinity is not None:
         if not machine.allowed_cpuset <= affinity:
-            warnings = (f"this process's own affinity is CPUs {affinity}: of CPUs {machine.allowed_cpuset}, no others "
-                        "are planned",)  # fmt: skip
+            warnings.append(
+                f"the process on this system has an affinity of CPUs {affinity}: of CPUs {machine.allowed_cpuset}, no "
+                "others are planned"
+            )
         machine = machine.narrowed(affinity)
     if parsed.allowed_cpus is not None:
         machine = machine.narrowed(CpuSet(parsed.allowed_cpus))
-    return machine, warnings
+    return machine, job.on(machine), tuple(warnings)
 
 
 def _saved(parsed: argparse.Namespace, *, network: bool, needs_cpus: bool) -> Topology:

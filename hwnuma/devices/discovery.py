@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hwnuma.devices.pci import VENDORS, TopologyGpus, gpus_at, is_gpu
 from hwnuma.devices.visible import LIST_SHOWN, visible_gpus
-from hwnuma.errors import GpuError, GpuNotFoundError, OptionError
+from hwnuma.errors import GpuError, GpuNotFoundError, NvmlError, OptionError
 from hwnuma.model.characters import excerpt, shown
 from hwnuma.model.gpu import FoundGpus, Gpu, normalize_pci_address
 from hwnuma.model.option_table import Count
@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hwnuma.model.facts import Facts
     from hwnuma.model.machine import Machine
 
 
@@ -91,13 +92,14 @@ def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str, t
     """
     if name in VENDORS:
         return "topology", TopologyGpus(machine, name).gpus(), name, ()
-    if name == "nvml" and not machine.is_this_system:
+    from_driver = machine.is_this_system or machine.facts is not None
+    if name == "nvml" and not from_driver:
         raise OptionError(
             f"NVML tells of this system's GPUs, and not of those of {machine.source}: write nvidia or auto"
         )
-    if name == "nvml" or (name == "auto" and machine.is_this_system):
+    if name == "nvml" or (name == "auto" and from_driver):
         try:
-            return "nvml", _nvml_gpus(), "nvidia", ()
+            return "nvml", _nvml_gpus() if machine.facts is None else _captured_gpus(machine.facts), "nvidia", ()
         except GpuError as error:
             if name == "nvml":
                 raise
@@ -127,6 +129,17 @@ def _nvml_gpus() -> tuple[Gpu, ...]:
     if not found:
         raise GpuNotFoundError("NVML works and shows no GPU")
     return found
+
+
+def _captured_gpus(facts: Facts) -> tuple[Gpu, ...]:
+    """What NVML told where the machine was captured.
+
+    Raises:
+        NvmlError: it did not work there either, with its words.
+    """
+    if not facts.gpus:
+        raise NvmlError(facts.nvml_error or "NVML told nothing where the machine was captured")
+    return facts.gpus
 
 
 def _vendor_of(machine: Machine, gpu: Gpu) -> str:
@@ -159,10 +172,12 @@ def _index(text: str) -> int:
         raise OptionError(f"{shown(text)} is neither a GPU index nor a PCI address") from None
 
 
-def nvlinks_of(found: FoundGpus) -> dict[tuple[str, str], int]:
+def nvlinks_of(found: FoundGpus, machine: Machine) -> dict[tuple[str, str], int]:
     """How many NVLinks are between each two GPUs, by PCI address; nothing if NVML did not tell of the GPUs."""
     if found.source != "nvml":
         return {}
+    if machine.facts is not None:
+        return {(link.source, link.target): link.links for link in machine.facts.nvlinks}
     from hwnuma.devices.nvml import NvmlGpus  # only now: pynvml costs 25 ms
 
     return NvmlGpus().nvlinks()

@@ -30,7 +30,7 @@ from hwnuma.model.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -290,6 +290,22 @@ def _numbered(gpu: Gpu, index: int) -> Gpu:
     return replace(gpu, index=index, device_index=None if same else gpu.device_index)
 
 
+class Inventory(Value):
+    """All that NVML tells of a machine's GPUs that is worth keeping.
+
+    Attributes:
+        gpus: as `NvmlGpus.gpus`.
+        nvlinks: as `NvmlGpus.nvlinks`.
+        serials: serial numbers by PCI address, where they were asked for.
+        driver: the driver's version, or None.
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    nvlinks: Mapping[tuple[str, str], int] = {}
+    serials: Mapping[str, str] = {}
+    driver: str | None = None
+
+
 class NvmlGpus(Value):
     """The NVIDIA GPUs of this machine, from the driver.
 
@@ -339,6 +355,18 @@ class NvmlGpus(Value):
         """
         return _within_time_limit(_ask_nvlinks)
 
+    def inventory(self, *, serials: bool = False) -> Inventory:
+        """Ask for all of it at once.
+
+        Args:
+            serials: ask for serial numbers too.
+
+        Raises:
+            NvmlError: as for `gpus`.
+            GpuNotFoundError: as for `gpus`.
+        """
+        return _within_time_limit(_ask_inventory_with_serials if serials else _ask_inventory)
+
 
 def _within_time_limit(ask: Callable[[_Nvml], _AnswerT]) -> _AnswerT:
     """Initialise NVML, ask it, and shut it down.
@@ -372,7 +400,27 @@ def _ask_processes(nvml: _Nvml) -> tuple[GpuProcess, ...]:
 
 
 def _ask_nvlinks(nvml: _Nvml) -> dict[tuple[str, str], int]:
-    whole = [device for device in _devices(nvml) if device.gpu.mig is None and device.gpu.pci_address]
+    return _nvlinks(nvml, _devices(nvml))
+
+
+def _ask_inventory(nvml: _Nvml) -> Inventory:
+    devices = _devices(nvml)
+    driver = nvml.hint("nvmlSystemGetDriverVersion")
+    return Inventory(
+        tuple(device.gpu for device in devices),
+        _nvlinks(nvml, devices),
+        driver=None if driver is None else _text(driver),
+    )
+
+
+def _ask_inventory_with_serials(nvml: _Nvml) -> Inventory:
+    asked = [(device.gpu.pci_address, nvml.hint("nvmlDeviceGetSerial", device.handle)) for device in _devices(nvml)]
+    serials = {address: _text(serial) for address, serial in asked if address and serial}
+    return replace(_ask_inventory(nvml), serials=serials)
+
+
+def _nvlinks(nvml: _Nvml, devices: Sequence[_Device]) -> dict[tuple[str, str], int]:
+    whole = [device for device in devices if device.gpu.mig is None and device.gpu.pci_address]
     ends = {str(device.gpu.pci_address): Counter(_link_ends(nvml, device.handle)) for device in whole}
     pairs = ((one, other) for one in ends for other in ends if one != other)
     links = {(one, other): ends[one][other] + min(ends[one][_SWITCH], ends[other][_SWITCH]) for one, other in pairs}

@@ -68,7 +68,7 @@ class TopologyGpus(Value):
                 return tuple(_gpu_of(index, device) for index, device in enumerate(found))
         wanted = "NVIDIA, AMD or Intel" if self.vendor == "auto" else self.vendor
         raise GpuNotFoundError(
-            f"no {wanted} GPU is among the {len(self.machine.pci_devices)} PCI devices of {self.machine.source}: "
+            f"no {wanted} GPU is among the {len(self.machine.pci_devices)} PCI devices of {self.machine.called}: "
             "name devices by PCI address, or plan without GPUs (--gpus none --ranks N)"
         )
 
@@ -110,6 +110,6 @@ def gpus_at(machine: Machine, addresses: Sequence[str]) -> tuple[Gpu, ...]:
         device = machine.pci_device(normalize_pci_address(text))
         if device is None:
             there = ", ".join(each.address for each in machine.pci_devices) or "none"
-            raise GpuNotFoundError(f"no PCI device {text} in {machine.source}: it has {there}")
+            raise GpuNotFoundError(f"no PCI device {text} in {machine.called}: it has {there}")
         found.append(_gpu_of(index, device))
     return tuple(found)

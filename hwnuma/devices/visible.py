@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # The variables that are read here.
 VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+# Likewise: what decides how the GPUs are numbered that those name.
+ORDER_VARIABLES = ("CUDA_DEVICE_ORDER", "ZE_FLAT_DEVICE_HIERARCHY")
 
 # More than any machine has GPUs, MIG instances and tiles. A list may be another user's (`hwnuma verify PID` by root).
 _MOST_ENTRIES = 1024

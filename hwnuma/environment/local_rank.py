@@ -40,6 +40,9 @@ VARIABLES = (
     LauncherVariables("jsrun", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_LOCAL_SIZE"),
 )
 
+# What else has to be known to understand these sizes: which node this is, and of how many.
+NODE_VARIABLES = ("SLURM_NODEID", "FLUX_JOB_NNODES")
+
 
 class LocalRank(Value):
     """This process's place among the ranks of its machine.

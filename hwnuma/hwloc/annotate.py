@@ -31,30 +31,46 @@ def annotated_xml(
     """
     tree = ElementTree.fromstring(document)
     machine = next(tree.iter("object"))
-    _add_infos(machine, root)
-    number = max(int(element.get("gp_index", "0")) for element in tree.iter("object"))
+    add_infos(machine, root)
+    number = last_number(tree)
     for element in list(tree.iter("object")):
         kind = element.get("type")
         if kind == "PU":
-            _add_infos(element, cpus.get(int(element.get("os_index", "-1")), {}).items())
+            add_infos(element, cpus.get(int(element.get("os_index", "-1")), {}).items())
         elif kind == "PCIDev":
-            _add_infos(element, devices.get(element.get("pci_busid", ""), {}).items())
+            add_infos(element, devices.get(element.get("pci_busid", ""), {}).items())
         elif kind == "Core":
             own = [int(unit.get("os_index", "-1")) for unit in element.iter("object") if unit.get("type") == "PU"]
             alike = {tuple(cpus.get(cpu, {}).items()) for cpu in own}
-            _add_infos(element, alike.pop() if len(alike) == 1 else ())
+            add_infos(element, alike.pop() if len(alike) == 1 else ())
             for cpu in own:
                 if cpu in labels:
                     number += 1
-                    attributes = {"type": "Misc", "gp_index": str(number), "name": labels[cpu]}
-                    ElementTree.SubElement(element, "object", attributes)
-    written = ElementTree.tostring(tree, encoding="unicode", short_empty_elements=True)
-    return f"{_HEADER}{written.replace(' />', '/>')}\n"
+                    add_misc(element, number, labels[cpu])
+    return written(tree)
 
 
-def _add_infos(element: ElementTree.Element, infos: Iterable[tuple[str, str]]) -> None:
+def last_number(tree: ElementTree.Element) -> int:
+    """The highest number that any object has (gp_index), which a new one has to be above."""
+    return max(int(element.get("gp_index", "0")) for element in tree.iter("object"))
+
+
+def add_misc(element: ElementTree.Element, number: int, name: str) -> None:
+    """Add a Misc object, hwloc's own for what somebody adds to a topology, to an object."""
+    ElementTree.SubElement(element, "object", {"type": "Misc", "gp_index": str(number), "name": name})
+
+
+def written(tree: ElementTree.Element) -> str:
+    """Write a topology's elements as libhwloc does."""
+    text = ElementTree.tostring(tree, encoding="unicode", short_empty_elements=True)
+    return f"{_HEADER}{text.replace(' />', '/>')}\n"
+
+
+def add_infos(element: ElementTree.Element, infos: Iterable[tuple[str, str]]) -> None:
     """Put info attributes where libhwloc has them: after those that are there, ahead of the children."""
     place = sum(1 for child in element if child.tag == "info")
     for name, value in infos:
-        element.insert(place, ElementTree.Element("info", {"name": name, "value": value}))
+        info = ElementTree.Element("info", {"name": name, "value": value})
+        info.tail = element.text  # a line of its own
+        element.insert(place, info)
         place += 1

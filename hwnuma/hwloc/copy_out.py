@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hwnuma.errors import OptionError, TopologyFileError
 from hwnuma.hwloc.library import RUNNING_VERSION, version_text
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.gpu import pci_address_key
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from hwnuma.model.facts import Facts
     from hwnuma.model.nic import Nic
 
 _ISOLATED = "/sys/devices/system/cpu/isolated"
@@ -33,6 +35,7 @@ def machine_of(text: str, source: str) -> Machine:
         if kind:  # what comes after the last field is empty
             found[kind].append(_READERS[kind](fields))
     [(is_this_system, cpuset, allowed_cpuset, allowed_nodeset)] = found["machine"]
+    facts = _facts(found["fact"], cpuset, source) if found["fact"] and not is_this_system else None
     return Machine(
         source=source,
         is_this_system=is_this_system,
@@ -47,9 +50,10 @@ def machine_of(text: str, source: str) -> Machine:
         pci_devices=tuple(sorted(found["pci"], key=lambda device: pci_address_key(device.address))),
         distances=next(iter(found["distances"]), Distances()),
         cpu_kinds=_cpu_kinds(found["kind"]),
-        isolated_cpuset=_isolated_cpus() if is_this_system else CpuSet(),
+        isolated_cpuset=_isolated_cpus() if is_this_system else _isolated_there(facts),
         hwloc_version=version_text(RUNNING_VERSION),
         nics=_nics(found["network"]) if found["network"] else (),
+        facts=facts,
     )
 
 
@@ -60,6 +64,29 @@ def _isolated_cpus() -> CpuSet:
             return CpuSet(file.read())
     except OSError:
         return CpuSet()
+
+
+def _facts(infos: list[tuple[str, str]], cpuset: CpuSet, source: str) -> Facts | None:
+    """The facts of another system that was captured. Of this one, everybody can be asked anew.
+
+    Raises:
+        TopologyFileError: they make no sense, or are not of this topology.
+    """
+    from hwnuma.model.facts import facts_of_infos  # only here: most topologies have none
+
+    try:
+        facts = facts_of_infos(infos)
+        if facts is not None and facts.affinity is not None and facts.affinity.isdisjoint(cpuset):
+            raise OptionError(f"affinity is CPUs {facts.affinity or 'none'}, and the topology has CPUs {cpuset}")
+    except OptionError as error:
+        raise TopologyFileError(
+            f"the facts that hwnuma saved in {source} make no sense: {error}; capture the machine anew"
+        ) from None
+    return facts
+
+
+def _isolated_there(facts: Facts | None) -> CpuSet:
+    return (facts and facts.kernel_settings.isolated_cpuset) or CpuSet()
 
 
 # ---- records -------------------------------------------------------------------------------------------------
@@ -91,6 +118,10 @@ def _number(fields: Iterator[str]) -> int:
 
 def _machine(fields: Iterator[str]) -> tuple[bool, CpuSet, CpuSet, NodeSet]:
     return next(fields) == "1", _cpus(fields), _cpus(fields), _nodes(fields)
+
+
+def _fact(fields: Iterator[str]) -> tuple[str, str]:
+    return next(fields), next(fields)
 
 
 def _package(fields: Iterator[str]) -> Package:
@@ -159,6 +190,7 @@ def _cpu_kind(fields: Iterator[str]) -> tuple[int, CpuSet]:
 
 _READERS: dict[str, Callable[[Iterator[str]], Any]] = {
     "machine": _machine,
+    "fact": _fact,
     "package": _package,
     "core": _core,
     "cache": _cache,

@@ -82,7 +82,7 @@ def _content(descriptor: int, called: str, most_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def write_whole_file(path: str | os.PathLike[str], content: bytes) -> None:
+def write_whole_file(path: str | os.PathLike[str], content: bytes, *, mode: int | None = None) -> None:
     """Write a file so that its name stands for what was there or for all of the new content, whatever happens.
 
     It is written beside, synced, and renamed. A symbolic link is refused and never followed: in a folder that others
@@ -92,6 +92,7 @@ def write_whole_file(path: str | os.PathLike[str], content: bytes) -> None:
     Args:
         path: the file, or where there is none yet.
         content: what is to be in it.
+        mode: the mode that it is to have from the first moment on, whatever was there.
 
     Raises:
         OptionError: it cannot be written; what was there is as it was.
@@ -103,7 +104,7 @@ def write_whole_file(path: str | os.PathLike[str], content: bytes) -> None:
     except (OSError, ValueError) as error:
         raise OptionError(f"cannot write {called}: its folder cannot be opened ({_reason(error)})") from None
     try:
-        _replace(folder, name, content, called)
+        _replace(folder, name, content, called, mode)
     except OptionError:
         raise
     except (OSError, ValueError) as error:
@@ -117,10 +118,12 @@ def _reason(error: OSError | ValueError) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else "no file can have this name"
 
 
-def _replace(folder: int, name: str, content: bytes, called: str) -> None:
-    mode = _mode_of_replaced(folder, name, called)
+def _replace(folder: int, name: str, content: bytes, called: str, wanted: int | None) -> None:
+    replaced = _mode_of_replaced(folder, name, called)
+    mode = replaced if wanted is None else wanted
     beside = f".hwnuma-{os.getpid()}-{os.urandom(6).hex()}"  # O_EXCL: it never is a link, nor a file of somebody else's
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    first = 0o666 if wanted is None else wanted  # not for others even while it is empty: they could keep it open
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, first, dir_fd=folder)
     try:
         try:
             if mode is not None:

@@ -90,6 +90,7 @@ class Job(Value):
         gpu_nodes: NUMA nodes that somebody states, by PCI address or GPU index.
         nccl_topology: an NCCL topology file to learn nodes from, or "".
         environment: for the launcher's and the drivers' variables; see `here` for this process's.
+        known_nodes: NUMA node by PCI address, as such a file told elsewhere; they count where none is named.
     """
 
     options: NumaOptions
@@ -133,6 +134,7 @@ class Job(Value):
         ),
     )
     environment: Mapping[str, str] = {}
+    known_nodes: Mapping[str, int] = {}
 
     @classmethod
     def here(
@@ -175,6 +177,23 @@ class Job(Value):
         own = {"nccl_topology": environment.get("NCCL_TOPO_FILE", ""), **said(cls, texts, environment)}
         return cls(NumaOptions(**said(NumaOptions, texts, environment)), **own, environment=environment)
 
+    def on(self, machine: Machine) -> Job:
+        """The job as it is on a machine: on another one that was captured, the variables count that were set there.
+
+        What this job says itself (its options, GPUs, ranks, nodes, an NCCL file that is named) counts all the same.
+        """
+        if machine.facts is None:
+            return self
+        from hwnuma.captures.variables import environment_there  # only for a captured machine
+
+        named = "" if self.nccl_topology == self.environment.get("NCCL_TOPO_FILE", "") else self.nccl_topology
+        return replace(
+            self,
+            environment=environment_there(machine.facts, self.environment),
+            nccl_topology=named,
+            known_nodes=dict(machine.facts.nccl_nodes),
+        )
+
     def find_gpus(self, machine: Machine) -> FoundGpus:
         """The job's GPUs.
 
@@ -193,7 +212,7 @@ class Job(Value):
     def nccl_nodes(self) -> dict[str, int]:
         """NUMA node by PCI address, from the NCCL topology file if there is one."""
         if not self.nccl_topology:
-            return {}
+            return dict(self.known_nodes)
         from hwnuma.devices.nccl import read_nccl_topology  # only where a file is named
 
         return read_nccl_topology(self.nccl_topology)
@@ -207,9 +226,16 @@ def plan_job(machine: Machine, job: Job, found: FoundGpus | None = None) -> Plan
         job: what to plan.
         found: the job's GPUs, if they were looked for already.
     """
+    machine, job = _there(machine, job)
     found = found or job.find_gpus(machine)
     made = _with_nics(_draft(machine, job, found).plan(), machine, (*found.visible, *found.all))
     return replace(made, warnings=(*found.warnings, *made.warnings))
+
+
+def _there(machine: Machine, job: Job) -> tuple[Machine, Job]:
+    """The machine and the job as they were where the machine was captured, if it was: within the affinity there."""
+    affinity = machine.facts.affinity if machine.facts is not None and job.options.keep_outer_mask else None
+    return machine if affinity is None else machine.narrowed(affinity), job.on(machine)
 
 
 def _draft(machine: Machine, job: Job, found: FoundGpus) -> Draft:
@@ -250,6 +276,7 @@ def plan_rank(
     Returns:
         The binding, which may carry an error, and warnings.
     """
+    machine, job = _there(machine, job)
     found = found or job.find_gpus(machine)
     size = job.ranks if job.ranks is not None else rank.size
     if found.visible and _sees_only_its_own(found, job.options, rank.rank, size):

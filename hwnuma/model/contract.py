@@ -62,11 +62,15 @@ class OverlapDict(TypedDict):
 
 
 class PlanDict(TypedDict):
-    """A plan; ``schema`` is 1 until a key changes its meaning."""
+    """A plan; ``schema`` is 1 until a key changes its meaning.
+
+    ``machine`` is a digest of what the machine is, the same on the machine itself and of its capture.
+    """
 
     schema: int
     mode: str
     topology: str
+    machine: str | None
     allowed_cpuset: str
     bindings: list[BindingDict]
     unused_cpuset: str

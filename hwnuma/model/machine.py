@@ -14,7 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from hwnuma.model.nic import Nic  # a field's type: at run time only who asks for NICs needs it
+    from hwnuma.model.digest import MachineDigest
+    from hwnuma.model.facts import Facts  # a field's type, as the next: at run time only who has any needs it
+    from hwnuma.model.nic import Nic
 
 
 class Package(Value):
@@ -121,8 +123,11 @@ class Machine(Value):
         cpu_kinds: sets of CPUs of one kind, from the most power-efficient to the fastest; empty if all
             are alike or libhwloc cannot rank them (hwloc_cpukinds_get_info).
         nics: the network cards' devices, by PCI address and name; empty if the topology was not asked for them.
-        isolated_cpuset: the CPUs that the kernel keeps its scheduler off (``isolcpus=``); known of this system only.
+        isolated_cpuset: the CPUs that the kernel keeps its scheduler off (``isolcpus=``); known of this system, and of
+            one that was captured with its facts.
         hwloc_version: the libhwloc that read the topology.
+        facts: what was captured beside the topology of another system, such as its GPUs as the driver told them; None
+            for this system, which can be asked itself, and where nothing was kept.
     """
 
     source: str
@@ -140,6 +145,19 @@ class Machine(Value):
     isolated_cpuset: CpuSet = CpuSet()
     hwloc_version: str = ""
     nics: tuple[Nic, ...] = ()
+    facts: Facts | None = None
+
+    @property
+    def called(self) -> str:
+        """What sentences of a plan call it: the same on the machine itself and elsewhere, of its capture."""
+        return "this system" if self.is_this_system or self.facts is not None else self.source
+
+    @property
+    def digest(self) -> MachineDigest:
+        """What it is, the same on the machine itself and of its capture; it has to be loaded with its PCI devices."""
+        from hwnuma.model.digest import MachineDigest  # only for plans: who binds has no use for it
+
+        return MachineDigest(self)
 
     def checked(self) -> Machine:
         """The machine itself, if it makes sense. It is looked at once; `narrowed` ones are not looked at again.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hwnuma.errors import BindingError, HwnumaError
     from hwnuma.model.contract import BindingDict, ErrorDict, PlanDict
+    from hwnuma.model.digest import MachineDigest
     from hwnuma.model.gpu import Gpu
     from hwnuma.model.nic import NicMap, Rail  # fields' types: at run time only who asks for NICs needs it
 else:
@@ -146,6 +147,7 @@ class Plan(Value, Sequence[Binding]):
         allowed_cpuset: the CPUs that could be given to ranks.
         bindings: one a rank, in rank order. One that cannot be placed carries its error.
         warnings: what somebody should know who reads the plan, a sentence each.
+        machine: what the machine is, as a digest (`hwnuma.model.digest`); None if that is not known.
     """
 
     options: NumaOptions
@@ -153,6 +155,7 @@ class Plan(Value, Sequence[Binding]):
     allowed_cpuset: CpuSet
     bindings: tuple[Binding, ...]
     warnings: tuple[str, ...] = ()
+    machine: MachineDigest | None = None
 
     @property
     def mode(self) -> AffinityMode:
@@ -219,6 +222,7 @@ class Plan(Value, Sequence[Binding]):
             "schema": SCHEMA,
             "mode": str(self.mode),
             "topology": self.source,
+            "machine": None if self.machine is None else str(self.machine),
             "allowed_cpuset": str(self.allowed_cpuset),
             "bindings": [binding.as_dict() for binding in self.bindings],
             "unused_cpuset": str(self.unused_cpuset),

@@ -111,7 +111,7 @@ def spread_claims(machine: Machine, ranks: int) -> list[Claim]:
         of_cores += [Locality((node,), "none")] * machine.count_cores(node.cpuset & machine.allowed_cpuset)
     if not of_cores:
         error = NoAllowedCpusError(
-            f"no NUMA node of {machine.source} has a CPU that may be used: allowed CPUs are "
+            f"no NUMA node of {machine.called} has a CPU that may be used: allowed CPUs are "
             f"{machine.allowed_cpuset or 'none'}"
         )
         return [Claim(rank, rank, Locality(error=error), error=error) for rank in range(ranks)]

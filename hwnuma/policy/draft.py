@@ -99,7 +99,8 @@ class Draft:
     def plan(self) -> Plan:
         """All ranks."""
         bindings = tuple([self.binding(rank) for rank in range(len(self))])
-        return Plan(self.options, self._machine.source, self._allowed, bindings, self.warnings())
+        machine, warnings = self._machine, self.warnings()
+        return Plan(self.options, machine.source, self._allowed, bindings, warnings, machine.digest)
 
 
 class _Lot:
@@ -181,7 +182,7 @@ def _warnings(machine: Machine, options: NumaOptions, outcomes: Sequence[_Outcom
     if spread:
         ranks = ", ".join(spread)
         yield f"several nodes are equally near to the GPUs of ranks {ranks}: they are dealt out by GPU index"
-    if options.reserve_isolated_cpus and not machine.is_this_system:
+    if options.reserve_isolated_cpus and not machine.is_this_system and machine.facts is None:
         yield "which CPUs the kernel isolates is known of the running system only: none is left out for that here"
     if options.performance_cores_only and not machine.cpu_kinds:
         yield "the topology does not tell kinds of cores apart: all count as performance cores"

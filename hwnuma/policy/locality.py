@@ -203,7 +203,7 @@ def _given(machine: Machine, gpu: Gpu, number: int) -> Locality:
     what = "does not exist" if node is None else "has no CPUs"
     return Locality(
         error=UnknownLocalityError(
-            f"{gpu} is stated to be on NUMA node {number}, which {what} in {machine.source}: nodes with CPUs are "
+            f"{gpu} is stated to be on NUMA node {number}, which {what} in {machine.called}: nodes with CPUs are "
             f"{_cpu_nodes_text(machine)}"
         )
     )
@@ -211,7 +211,7 @@ def _given(machine: Machine, gpu: Gpu, number: int) -> Locality:
 
 def _absent(machine: Machine, gpu: Gpu, device: PciDevice) -> NoAllowedCpusError:
     return NoAllowedCpusError(
-        f"{gpu} is near CPUs {device.near_cpuset}, and none of them is online or allowed in {machine.source}, which "
+        f"{gpu} is near CPUs {device.near_cpuset}, and none of them is online or allowed in {machine.called}, which "
         f"has CPUs {machine.allowed_cpuset}: ask the scheduler for CPUs near the GPU, or use --fallback nearest"
     )
 

@@ -167,7 +167,7 @@ def _named(machine: Machine, wanted: str) -> Iterator[Nic]:
     for name in names:
         if name not in by_name:
             there = ", ".join(nic.name for nic in sorted(machine.nics, key=_order)) or "none"
-            raise OptionError(f"there is no NIC {name} in {machine.source}: it has {there}")
+            raise OptionError(f"there is no NIC {name} in {machine.called}: it has {there}")
         nic = by_name[name]
         if nic.port.is_down:
             raise OptionError(f"NIC {name} cannot be sent through: its port {nic.port.number} is {nic.port.state}")
@@ -187,7 +187,7 @@ def _no_rail(machine: Machine, rails: Rails) -> str:
     if rails.left_out:
         return "no NIC is given to any rank, since all are left out"
     cards = f"{len(machine.nics)} network devices" if machine.nics else "no network devices"
-    return f"no NIC is given to any rank: {machine.source} has {cards}, and none for RDMA (OpenFabrics, Slingshot)"
+    return f"no NIC is given to any rank: {machine.called} has {cards}, and none for RDMA (OpenFabrics, Slingshot)"
 
 
 def _check_number(options: NumaOptions, rails: Rails) -> None:
@@ -234,7 +234,7 @@ def _assign(
     doubts = [*_sharing(gpus, rails, chosen, options)]
     if not tells_bridges(machine):
         doubts.append(
-            f"{machine.source} tells no PCI bridges, so a GPU and a NIC are NODE or SYS to each other, and no nearer"
+            f"{machine.called} tells no PCI bridges, so a GPU and a NIC are NODE or SYS to each other, and no nearer"
         )
     return given, tuple(doubts)
 

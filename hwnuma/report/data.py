@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hwnuma.model.facts import Facts
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
 from hwnuma.model.plan import SCHEMA
@@ -16,6 +17,7 @@ def machine_as_data(machine: Machine) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "topology": machine.source,
+        "machine": str(machine.digest),
         "hwloc_version": machine.hwloc_version,
         "cpuset": str(machine.cpuset),
         "allowed_cpuset": str(machine.allowed_cpuset),
@@ -32,6 +34,18 @@ def machine_as_data(machine: Machine) -> dict[str, Any]:
         ],
         "last_level_caches": [{"level": each.level, "cpuset": str(each.cpuset)} for each in machine.last_level_caches],
         "cores": [str(core.cpuset) for core in machine.cores],
+    }
+
+
+def facts_as_data(machine: Machine, facts: Facts) -> dict[str, Any]:
+    """The facts of a capture with what its topology says of them: what ``hwnuma capture --facts`` prints."""
+    return {
+        "schema": SCHEMA,
+        "topology": machine.source,
+        "machine": str(machine.digest),
+        "allowed_cpuset": str(machine.allowed_cpuset),
+        "allowed_nodeset": str(machine.allowed_nodeset),
+        **facts.as_dict(),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.characters import printable_text
+from hwnuma.model.digest import MachineDigest
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine, PciDevice
 from hwnuma.model.nic import ETHERNET_KIND, Nic, natural_key
@@ -52,12 +53,14 @@ class Topo(Value):
         devices: GPUs in order of their index, then NICs in natural order of their names.
         paths: a word for each two of them, row by row.
         notes: what to know of that, a sentence each.
+        machine: what the machine is, as a digest; None if that is not known.
     """
 
     source: str
     devices: tuple[Device, ...]
     paths: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    machine: MachineDigest | None = None
 
 
 def topo_of(machine: Machine, gpus: Sequence[Gpu], nvlinks: Mapping[tuple[str, str], int] | None = None) -> Topo:
@@ -85,7 +88,8 @@ def topo_of(machine: Machine, gpus: Sequence[Gpu], nvlinks: Mapping[tuple[str, s
             links = (nvlinks or {}).get((one.pci.address, other.pci.address), 0)
             if links and one.kind == other.kind == "gpu" and row != column:
                 paths[row][column] = f"NV{links}"
-    return Topo(machine.source, tuple(devices), tuple(map(tuple, paths)), tuple(_notes(machine, gpus, devices)))
+    notes = tuple(_notes(machine, gpus, devices))
+    return Topo(machine.source, tuple(devices), tuple(map(tuple, paths)), notes, machine.digest)
 
 
 def shown_nics(machine: Machine) -> list[Nic]:
@@ -97,12 +101,12 @@ def shown_nics(machine: Machine) -> list[Nic]:
 def _notes(machine: Machine, gpus: Sequence[Gpu], devices: Sequence[Device]) -> Iterator[str]:
     if not tells_bridges(machine) and devices:
         yield (
-            f"{machine.source} tells no PCI bridges, so two devices are NODE or SYS to each other, and no nearer: save "
+            f"{machine.called} tells no PCI bridges, so two devices are NODE or SYS to each other, and no nearer: save "
             "it with hwnuma capture, or lstopo --whole-io"
         )
     absent = [str(gpu) for gpu in gpus if machine.pci_device(gpu.pci_address or "") is None]
     if absent:
-        yield f"not among the PCI devices of {machine.source}, and left out: {', '.join(absent)}"
+        yield f"not among the PCI devices of {machine.called}, and left out: {', '.join(absent)}"
 
 
 def topo_as_data(topo: Topo) -> dict[str, Any]:
@@ -110,6 +114,7 @@ def topo_as_data(topo: Topo) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "topology": topo.source,
+        "machine": None if topo.machine is None else str(topo.machine),
         "devices": [
             {"kind": each.kind, "index": each.index, "name": each.name or None, "pci_address": each.pci.address}
             for each in topo.devices
