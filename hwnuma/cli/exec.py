@@ -10,7 +10,7 @@ import os
 from hwnuma.cli.exit_status import NOT_EXECUTABLE, NOT_FOUND, fail, status_of
 from hwnuma.cli.options import EXEC_OPTIONS, PLAN_OPTIONS, HelpWanted, check_variables, texts_of
 from hwnuma.environment.omp import OmpVariables, omp_environment
-from hwnuma.errors import HwnumaError, OptionError, show_messages, warn
+from hwnuma.errors import HwnumaError, OptionError, inform, show_messages, warn
 from hwnuma.launch.bind import bind_job
 from hwnuma.launch.execute import become, resolve_command
 from hwnuma.launch.job import Job
@@ -69,10 +69,21 @@ def _exec(words: Sequence[str], environment: Mapping[str, str]) -> int:
     cores: list[CpuSet] = []
     given = told.place(job.options.memory) or (None if told.omp is OmpVariables.OFF else _planner(job, told, cores))
     binding = bind_job(job, told.local_rank, given, will_exec=True)
+    made = _command_environment(binding, told.omp, cores, job.options.export_nics, environment)
+    if told.verbose and binding.error is None:
+        _say_what_defeats(binding, made)
     try:
-        become(program, command, _command_environment(binding, told.omp, cores, job.options.export_nics, environment))
+        become(program, command, made)
     except OSError as error:
         return fail(f"{WHERE}: {command[0]}", error, NOT_EXECUTABLE)
+
+
+def _say_what_defeats(binding: Binding, made: Mapping[str, str]) -> None:
+    from hwnuma.processes.defeaters import line_of_binding  # only here: a rank's start does not pay for it
+
+    line = line_of_binding(binding, made)
+    if line:
+        inform(line)
 
 
 def _warn_of_options_without_use(texts: Mapping[str, str], told: Told) -> None:

@@ -23,6 +23,7 @@ from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import Value, field, replace
 from hwnuma.processes.binding import current_affinity
+from hwnuma.processes.defeaters import audits_with_defeaters, with_defeaters
 from hwnuma.processes.procfs import affinity, process_id
 from hwnuma.processes.trust import environment_of
 from hwnuma.processes.verification import Expected, Verification, audit_gpu_processes, recorded_in, verify_process
@@ -103,17 +104,17 @@ def verify_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -
 
 
 def _print_verifications(verified: Sequence[Verification], form: str) -> None:
-    from hwnuma.report.verification import verification_as_text, verifications_as_data
+    from hwnuma.report.verification import verifications_as_data, verifications_as_text
 
     if form == "json":
         say_data(verifications_as_data(verified))
     elif verified:
-        say("\n".join(map(verification_as_text, verified)))
+        say(verifications_as_text(verified))
 
 
 def _verify_or_say(parsed: argparse.Namespace, pid: int, environment: Mapping[str, str]) -> Verification | None:
     try:
-        return verify_process(pid, _expected(parsed, pid, environment), exact=parsed.exact)
+        return with_defeaters(verify_process(pid, _expected(parsed, pid, environment), exact=parsed.exact))
     except HwnumaError as error:
         fail(f"hwnuma verify: process {pid} cannot be verified", error, NOTHING_VERIFIED)
         return None
@@ -155,12 +156,8 @@ def _verify_gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> 
     gpus = state_nodes(nvml.gpus(), job.gpu_nodes)
     with load_this_system() as topology:
         machine = topology.machine()
-    audits = audit_gpu_processes(
-        machine,
-        processes,
-        gpus=gpus,
-        mode=stated.mode,
-        nccl_nodes=job.nccl_nodes(),
+    audits = audits_with_defeaters(
+        audit_gpu_processes(machine, processes, gpus=gpus, mode=stated.mode, nccl_nodes=job.nccl_nodes())
     )
     if not audits and parsed.format != "json":
         raise GpuNotFoundError(f"no process is on any of the {len(gpus)} GPUs, as far as NVML shows them here")

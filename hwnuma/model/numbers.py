@@ -45,3 +45,8 @@ def whole_number(text: str, what: str, least: int = 0, most: int = LARGEST_NUMBE
         if least <= number <= most:
             return number
     raise OptionError(f"{what} is {shown(text)}, and not a whole number from {least} to {most}")
+
+
+def size_text(size: int) -> str:
+    """A size in bytes for people, in MiB or GiB."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -11,6 +11,7 @@ from _thread import get_native_id
 
 from hwnuma.errors import BindingError, HwlocError, inform, warn
 from hwnuma.hwloc.mempolicy import migrate_pages, restore_policy, save_policy
+from hwnuma.model.numbers import size_text
 from hwnuma.model.options import MemoryPolicy
 from hwnuma.model.value import replace
 from hwnuma.processes import procfs
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from hwnuma.hwloc.topology import Topology
     from hwnuma.model.plan import Binding
     from hwnuma.processes.binding import Applied
-
-# A node with less than this share of its memory to be had is nearly full: `bind` ends in an OOM kill there.
-_NEARLY_FULL = 0.10
 
 
 def apply_memory(topology: Topology, applied: Applied, *, migrate: bool, look_at_pages: bool) -> None:
@@ -144,11 +142,11 @@ def _not_from_outside(binding: Binding, pid: int) -> BindingError:
 def nearly_full(nodes: Iterable[procfs.NodeMemory]) -> list[str]:
     """Say which of these nodes have little memory to be had, since a hard `bind` to them ends in an OOM kill."""
     return [
-        f"NUMA node {memory.node} has {_size(memory.free)} free (and {_size(memory.reclaimable)} in file pages) of "
-        f"{_size(memory.total)}: with memory policy bind the kernel kills the process when that is used up; preferred "
-        "takes other nodes' memory then"
+        f"NUMA node {memory.node} has {size_text(memory.free)} free (and {size_text(memory.reclaimable)} in file "
+        f"pages) of {size_text(memory.total)}: with memory policy bind the kernel kills the process when that is used "
+        "up; preferred takes other nodes' memory then"
         for memory in nodes
-        if memory.free + memory.reclaimable < _NEARLY_FULL * memory.total
+        if memory.is_nearly_full
     ]
 
 
@@ -186,7 +184,9 @@ def _look_at_pages(applied: Applied, *, migrate: bool) -> None:
         return
     applied.pages_after = after = _pages(pid)
     if before is not None and after is not None and remote is not None:
-        inform(f"migrated: {_share(remote, before)} was on other nodes, {_size(after.own_outside(nodeset))} still is")
+        inform(
+            f"migrated: {_share(remote, before)} was on other nodes, {size_text(after.own_outside(nodeset))} still is"
+        )
     if stayed:
         applied.warnings += (
             f"{stayed} pages could not be moved to NUMA nodes {nodeset} (pinned, or the nodes are full)",
@@ -203,8 +203,4 @@ def _pages(pid: int) -> procfs.Pages | None:
 def _share(part: int, pages: procfs.Pages) -> str:
     percent = round(100 * part / pages.own_total) if pages.own_total else 0
     number = part // os.sysconf("SC_PAGESIZE")
-    return f"{_size(part)} ({percent} %, {number} pages) of the {_size(pages.own_total)} allocated"
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+    return f"{size_text(part)} ({percent} %, {number} pages) of the {size_text(pages.own_total)} allocated"

@@ -43,6 +43,10 @@ _LONGEST_POLICY = 63
 _POLICY_BYTES = 16 + 1 + _LONGEST_POLICY + 1
 
 
+# A node with less than this share of its memory to be had is nearly full: a policy of `bind` ends in an OOM kill there.
+_NEARLY_FULL = 0.10
+
+
 class ThreadPolicy(Value):
     """A thread's memory policy as numa_maps shows it; no nodes with the default."""
 
@@ -168,12 +172,25 @@ def status(pid: int | None, name: str) -> str | None:
 
 def flags(pid: int) -> int | None:
     """The kernel's flags of a process (PF_…, linux/sched.h), or None if it does not tell."""
+    return _number_of_stat(pid, 9)
+
+
+def start_time(pid: int) -> int | None:
+    """When a process was started, in the kernel's ticks since boot, or None if there is none.
+
+    With its number it is what no other process has: numbers are given anew.
+    """
+    return _number_of_stat(pid, 22)
+
+
+def _number_of_stat(pid: int, field: int) -> int | None:
+    """A field of a process's stat by its number in proc(5), or None if the kernel does not tell."""
     try:
         text = _content(f"{_process(pid)}/stat").decode(errors="replace")
     except OSError:
         return None
-    # The second field is the name in brackets, which may hold blanks and brackets; the flags are the ninth.
-    return whole_number(text.rpartition(")")[2].split()[6], f"the flags of /proc/{pid}/stat")
+    # The second field is the name in brackets, which may hold blanks and brackets.
+    return whole_number(text.rpartition(")")[2].split()[field - 3], f"field {field} of /proc/{pid}/stat")
 
 
 def affinity(thread: int) -> CpuSet:
@@ -264,6 +281,27 @@ def allowed_nodes(pid: int | None = None) -> NodeSet | None:
 # ---- nodes ---------------------------------------------------------------------------------------------------
 
 
+def nodes_with_memory() -> NodeSet:
+    """The NUMA nodes that have memory; those that are online where the kernel does not tell."""
+    try:
+        return NodeSet(_content(f"{_NODES}/has_memory").decode())
+    except OSError:
+        return online_nodes()
+
+
+def nodes_of_cpus(cpuset: CpuSet) -> NodeSet:
+    """The NUMA nodes that these CPUs belong to, as the kernel's ``nodeN/cpulist`` has them."""
+    found = []
+    for node in online_nodes():
+        try:
+            cpus = CpuSet(_content(f"{_NODES}/node{node}/cpulist").decode())
+        except OSError:
+            continue
+        if not cpus.isdisjoint(cpuset):
+            found.append(node)
+    return NodeSet(found)
+
+
 def online_nodes() -> NodeSet:
     """The NUMA nodes that are online; node 0 where the kernel does not tell."""
     try:
@@ -279,6 +317,11 @@ class NodeMemory(Value):
     total: int
     free: int
     reclaimable: int
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether less than a tenth of it is to be had."""
+        return self.free + self.reclaimable < _NEARLY_FULL * self.total
 
 
 def node_memory(node: int) -> NodeMemory | None:

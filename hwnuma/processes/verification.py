@@ -107,6 +107,24 @@ class MemoryDrift(Value):
     found: str
 
 
+class Defeater(Value):
+    """What defeats a binding that is as it should be (`hwnuma.processes.defeaters` has the rules).
+
+    Attributes:
+        name: which rule.
+        weight: "off" if something is misplaced for certain, "warning", or "information".
+        found: what was found, a sentence.
+        remedy: what to do.
+        of_machine: it is the same for every process.
+    """
+
+    name: str
+    weight: str
+    found: str
+    remedy: str
+    of_machine: bool = False
+
+
 class Verification(Value):
     """What was found of one process.
 
@@ -118,6 +136,7 @@ class Verification(Value):
         pages: where its memory is, or None if the kernel does not tell.
         exact: narrower threads count as off.
         notes: what could not be looked at, and why.
+        defeaters: what around it defeats the binding, if that was asked.
     """
 
     pid: int
@@ -127,6 +146,7 @@ class Verification(Value):
     pages: Pages | None = None
     exact: bool = False
     notes: tuple[str, ...] = ()
+    defeaters: tuple[Defeater, ...] = ()
 
     @property
     def drift(self) -> tuple[Drift, ...]:
@@ -190,6 +210,7 @@ class Verification(Value):
             said.append(
                 f"{self.remote_bytes / 2**20:.1f} MiB of its memory is not on NUMA nodes {self.expected.nodeset}"
             )
+        said += [each.found for each in self.defeaters if each.weight == "off"]
         return tuple(said)
 
     @property

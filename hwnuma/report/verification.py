@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hwnuma.model.characters import printable_text
 from hwnuma.model.plan import SCHEMA
 from hwnuma.model.table import table_lines
 from hwnuma.processes.procfs import Pages
-from hwnuma.processes.verification import GpuAudit, Verification
+from hwnuma.processes.verification import Defeater, GpuAudit, Verification
 
 
 def verifications_as_data(verified: Sequence[Verification]) -> dict[str, Any]:
@@ -49,6 +49,10 @@ def verification_as_data(found: Verification) -> dict[str, Any]:
         "pages": None if found.pages is None else _pages_as_data(found.pages),
         "remote_bytes": found.remote_bytes,
         "notes": list(found.notes),
+        "defeaters": [
+            {"name": each.name, "weight": each.weight, "found": each.found, "remedy": each.remedy}
+            for each in found.defeaters
+        ],
     }
 
 
@@ -59,8 +63,14 @@ def _pages_as_data(pages: Pages) -> dict[str, dict[str, int]]:
     }
 
 
-def verification_as_text(found: Verification) -> str:
-    """One process for people: a line, its drifted threads, its memory."""
+def verifications_as_text(verified: Sequence[Verification]) -> str:
+    """Some processes for people, and what of this machine defeats bindings, once."""
+    lines = [line for found in verified for line in _verification_lines(found)]
+    return printable_text(lines + _of_machine(verified))
+
+
+def _verification_lines(found: Verification) -> list[str]:
+    """A line, its drifted threads, its memory, what defeats its binding."""
     expected = found.expected
     verdict = "ok" if found.ok else "; ".join(found.problems)
     lines = [
@@ -74,7 +84,23 @@ def verification_as_text(found: Verification) -> str:
         policies = [(drift.tid, drift.name, drift.expected, drift.found) for drift in found.memory_drift]
         lines.extend(table_lines(("thread", "name", "policy expected", "found"), policies))
     lines += [_pages_text(found)] if found.pages is not None else []
-    return printable_text([*lines, *(f"note: {note}" for note in found.notes)])
+    return [*lines, *(f"note: {note}" for note in found.notes), *_own_defeaters(found)]
+
+
+def _own_defeaters(found: Verification) -> list[str]:
+    """What defeats the binding of this process alone."""
+    return [_defeater_text(each) for each in found.defeaters if not each.of_machine]
+
+
+def _of_machine(verified: Iterable[Verification]) -> list[str]:
+    """What of the machine defeats bindings, each once."""
+    texts = [_defeater_text(each) for found in verified for each in found.defeaters if each.of_machine]
+    return list(dict.fromkeys(texts))
+
+
+def _defeater_text(defeater: Defeater) -> str:
+    begin = "information" if defeater.weight == "information" else "defeated by"
+    return f"{begin} {defeater.name}: {defeater.found}; remedy: {defeater.remedy}"
 
 
 def _pages_text(found: Verification) -> str:
@@ -114,7 +140,8 @@ def audits_as_text(audits: Sequence[GpuAudit]) -> str:
         lines += [f"process {audit.pid}: {problem}" for problem in audit.verification.problems]
         lines += [f"process {audit.pid}: {drift}" for drift in audit.verification.outside]
         lines += [f"process {audit.pid}: {note}" for note in audit.verification.notes]
-    return printable_text(lines)
+        lines += [f"process {audit.pid}: {line}" for line in _own_defeaters(audit.verification)]
+    return printable_text(lines + _of_machine(filter(None, (audit.verification for audit in audits))))
 
 
 def _audit_row(audit: GpuAudit) -> tuple[object, ...]:

@@ -16,6 +16,7 @@ Each argument is a section of the answer:
 - ``memory``: the CPUs, policies and nodes of private pages of a command that `hwnuma exec --memory bind` started, for
   each rank; where memory is ahead of migrating it to the last node, and after; what `hwnuma verify` says of a process
   before and after it was moved away;
+- ``defeaters``: the names of what `hwnuma verify` says defeats a binding, each provoked here one after the other;
 - ``capture``: nothing but the exit status of `hwnuma capture`, which leaves its file for the host.
 
 Sets are sorted lists of the kernel's numbers; groups of CPUs are sorted lists of such lists. What one rank gets in a
@@ -36,7 +37,8 @@ import tempfile
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -421,6 +423,127 @@ def _verified(near: str, far: str) -> list[dict[str, object]]:
     return answers
 
 
+def defeaters(_gpus: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Provoke what defeats a binding, one after the other, and return what `hwnuma verify` then says: status and names.
+
+    The process that is looked at is on the CPUs of the last node; all memory that it locks is on the first.
+    """
+    nodes = sorted(_numbered(_NODES, "node").items())
+    (_, first), (number, last) = nodes[0], nodes[-1]
+    cpus = (last / "cpulist").read_text().strip()
+    for path in (_BALANCING, _ZONE_RECLAIM):
+        path.write_text("0")
+    (_HUGE_PAGES / "enabled").write_text("madvise")
+    answers: dict[str, dict[str, object]] = {}
+    quiet = ["taskset", "--cpu-list", cpus, "sh", "-c", "echo ready; read line"]
+    with _started(quiet) as process:
+
+        def looked() -> dict[str, object]:
+            return _defeating(process.pid, cpus)
+
+        answers["nothing"] = looked()
+        _BALANCING.write_text("1")
+        answers["numa_balancing"] = looked()
+        _BALANCING.write_text("0")
+        _ZONE_RECLAIM.write_text("1")
+        answers["zone_reclaim_mode"] = looked()
+        _ZONE_RECLAIM.write_text("0")
+        (_HUGE_PAGES / "enabled").write_text("always")
+        answers["transparent_huge_pages"] = looked()
+        (_HUGE_PAGES / "enabled").write_text("madvise")
+        filling = [
+            "exec",
+            "--cpus",
+            cpus,
+            "--nodes",
+            str(number),
+            "--memory",
+            "bind",
+            "--",
+            sys.executable,
+            "-c",
+            _FILL,
+        ]
+        with _started([*_HWNUMA, *filling, str(number)]):
+            answers["node_nearly_full"] = looked()
+        answers["emptied"] = looked()
+        with _without_memory_of(number, process.pid):
+            answers["cpuset_mems"] = looked()
+        answers["given back"] = looked()
+    locking = ["taskset", "--cpu-list", (first / "cpulist").read_text().strip(), sys.executable, "-c", _LOCK, cpus]
+    with _started(locking) as process:
+        answers["pinned_elsewhere"] = _defeating(process.pid, cpus)
+    return answers
+
+
+_BALANCING, _ZONE_RECLAIM = Path("/proc/sys/kernel/numa_balancing"), Path("/proc/sys/vm/zone_reclaim_mode")
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
+_CGROUPS = Path("/sys/fs/cgroup")
+
+# Take what is free of a node, but for a twentieth of it, in a file of memory: the kernel fills it by itself.
+_FILL = """
+import os, sys
+from hwnuma.processes.procfs import node_memory
+memory = node_memory(int(sys.argv[1]))
+file = os.memfd_create("fill")
+os.posix_fallocate(file, 0, memory.free + memory.reclaimable - memory.total // 20)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+# Lock memory where it is, and only then go to other CPUs.
+_LOCK = """
+import ctypes, mmap, os, sys
+from tests.vm.machines import parse_list
+memory = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory[:] = b"x" * (8 << 20)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+assert ctypes.CDLL(None).mlock(ctypes.c_void_p(start), ctypes.c_size_t(8 << 20)) == 0
+os.sched_setaffinity(0, parse_list(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextmanager
+def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command that prints a line when it is ready, and ends with the block."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n", command
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _without_memory_of(node: int, pid: int) -> Iterator[None]:
+    """For the length of a block, let a process have memory of all nodes but one, by a cgroup's cpuset.mems."""
+    (_CGROUPS / "cgroup.subtree_control").write_text("+cpuset")
+    cgroup = _CGROUPS / "without"
+    cgroup.mkdir()
+    others = [str(each) for each in _read_list(_NODES / "has_memory") if each != node]
+    (cgroup / "cpuset.mems").write_text(",".join(others))
+    affinity = os.sched_getaffinity(pid)
+
+    def move(there: Path) -> None:
+        (there / "cgroup.procs").write_text(str(pid))
+        os.sched_setaffinity(pid, affinity)  # before Linux 6.2, going to another cpuset resets it
+
+    move(cgroup)
+    try:
+        yield
+    finally:
+        move(_CGROUPS)
+
+
+def _defeating(pid: int, cpus: str) -> dict[str, object]:
+    done = _hwnuma(["verify", "--cpus", cpus, "--format", "json", str(pid)])
+    (row,) = json.loads(done.stdout)["processes"]
+    return {"status": done.returncode, "names": [each["name"] for each in row["defeaters"]]}
+
+
 def capture(_gpus: Sequence[str]) -> int:
     """Let hwnuma save this machine where the host finds it."""
     return _hwnuma(["capture", _CAPTURED]).returncode
@@ -435,6 +558,7 @@ _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "torch": torch_binding,
     "exec": execute,
     "memory": memory,
+    "defeaters": defeaters,
     "capture": capture,
 }
 

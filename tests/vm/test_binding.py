@@ -1,4 +1,4 @@
-"""On a kernel with four NUMA nodes: memory policies, migrated pages, and a process that was moved away."""
+"""On a kernel with four NUMA nodes: memory policies, migrated pages, a process moved away, what defeats a binding."""
 
 from __future__ import annotations
 
@@ -33,3 +33,16 @@ def test_verify_finds_a_process_that_was_moved_away(guest: Guest) -> None:
     """Nothing drifts in its place; on the last node's CPUs its thread is named, and the status is 1."""
     moved = sorted(guest.machine.online_of_node(len(guest.machine.node_dies) - 1))
     assert guest.section("memory")["verified"] == [{"status": 0, "found": []}, {"status": 1, "found": [moved]}]
+
+
+@memory_machine
+def test_verify_finds_each_thing_that_defeats_a_binding(guest: Guest) -> None:
+    """Each provoked for real, and found alone; only a cpuset without the near node's memory makes the process off."""
+    told = guest.section("defeaters")
+    quiet = {"status": 0, "names": []}
+    assert {state: told[state] for state in ("nothing", "emptied", "given back")} == dict.fromkeys(
+        ("nothing", "emptied", "given back"), quiet
+    )
+    provoked = ("numa_balancing", "zone_reclaim_mode", "transparent_huge_pages", "node_nearly_full", "pinned_elsewhere")
+    assert {name: told[name] for name in provoked} == {name: {"status": 0, "names": [name]} for name in provoked}
+    assert told["cpuset_mems"] == {"status": 1, "names": ["cpuset_mems"]}
