@@ -99,9 +99,9 @@ HELP = {
     "verify": CommandHelp(
         CHECK,
         "verify [options] [PID…]",
-        "0 all is where it should be, 1 something is off, 2 nothing could be verified",
+        "0 all is where it should be, 1 something is off (with --watch: at any look), 2 nothing could be verified",
         "docs/binding.md",
-        ("hwnuma verify --gpus", "hwnuma verify --cpus 0-15 4711"),
+        ("hwnuma verify --gpus", "hwnuma verify --cpus 0-15 4711", "hwnuma verify --watch 10 4711"),
     ),
     "bind": CommandHelp(
         CHECK,

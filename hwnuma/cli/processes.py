@@ -10,27 +10,41 @@ from hwnuma.cli.interrupts import UndoneFirst
 from hwnuma.cli.options import BIND_OPTIONS, GPU_OPTIONS, PLAN_OPTIONS
 from hwnuma.cli.output import say, say_data
 from hwnuma.cli.parsing import add_options, format_option
+from hwnuma.cli.watch import seconds_of, watch
 from hwnuma.devices.discovery import state_nodes
-from hwnuma.errors import GpuNotFoundError, HwnumaError, OptionError
+from hwnuma.errors import BindingError, GpuNotFoundError, HwnumaError, OptionError
+from hwnuma.hwloc.files import write_whole_file
 from hwnuma.launch.bind import bind_process
 from hwnuma.launch.job import Job
 from hwnuma.launch.place import place
 from hwnuma.launch.system import load_this_system
 from hwnuma.launch.told import Told
 from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.gpu import Gpu
 from hwnuma.model.option_table import Option, options_of, said
 from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import Binding
 from hwnuma.model.value import Value, field, replace
 from hwnuma.processes.binding import current_affinity
 from hwnuma.processes.defeaters import audits_with_defeaters, with_defeaters
-from hwnuma.processes.procfs import affinity, process_id
+from hwnuma.processes.procfs import affinity, process_id, start_time
 from hwnuma.processes.trust import environment_of
-from hwnuma.processes.verification import Expected, Verification, audit_gpu_processes, recorded_in, verify_process
+from hwnuma.processes.verification import (
+    Expected,
+    GpuAudit,
+    Verification,
+    audit_gpu_processes,
+    recorded_in,
+    verify_process,
+)
+from hwnuma.processes.watching import Seen
 
 _WHERE = "where it should be"
 
 ALL_FINE, SOMETHING_OFF, NOTHING_VERIFIED = 0, 1, 2
+
+# node_exporter runs as a user of its own.
+_READ_BY_ALL = 0o644
 
 
 class _Stated(Value):
@@ -80,6 +94,17 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pids", metavar="PID", nargs="*", help="processes to verify, all their threads")
     parser.add_argument("--gpus", action="store_true", dest="gpu_processes", help="every process that is on a GPU here")
     parser.add_argument("--exact", action="store_true", help="threads pinned to some of the expected CPUs are off too")
+    parser.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        help="look every SECONDS and say what changed, a line an event, until the processes have ended (with --gpus: "
+        "until Ctrl-C)",
+    )
+    parser.add_argument(
+        "--prometheus",
+        metavar="FILE",
+        help="with --gpus: write metrics to FILE, for node_exporter's textfile collector",
+    )
     format_option(parser, ("table", "json"))
 
 
@@ -93,9 +118,15 @@ def verify_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -
     """Run ``hwnuma verify``."""
     if bool(parsed.pids) == parsed.gpu_processes:
         raise OptionError("say what to verify: PIDs, or --gpus for every process that is on a GPU here")
+    if parsed.prometheus is not None and not parsed.gpu_processes:
+        raise OptionError("--prometheus goes with --gpus: its metrics are of the processes on each GPU")
+    parsed.watch = None if parsed.watch is None else seconds_of(parsed.watch)
     if parsed.gpu_processes:
         return _verify_gpus(parsed, environment)
-    found = [_verify_or_say(parsed, pid, environment) for pid in [process_id(text) for text in parsed.pids]]
+    pids = [process_id(text) for text in parsed.pids]
+    if parsed.watch is not None:
+        return _watch_processes(parsed, pids, environment)
+    found = [_verify_or_say(parsed, pid, environment) for pid in pids]
     verified = [each for each in found if each is not None]
     _print_verifications(verified, parsed.format)
     if not verified:
@@ -145,30 +176,93 @@ def _expected(parsed: argparse.Namespace, pid: int, environment: Mapping[str, st
     return replace(expected, source=f"the plan for {planned.gpu or 'its rank'}, mode {job.options.affinity_mode}")
 
 
-def _verify_gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    from hwnuma.devices.nvml import NvmlGpus
-    from hwnuma.report.verification import audits_as_data, audits_as_text
+def _watch_processes(parsed: argparse.Namespace, pids: Sequence[int], environment: Mapping[str, str]) -> int:
+    """Watch processes until they end; numbers that are given anew are others'."""
+    watched: dict[int, tuple[int, Expected]] = {}
+    for pid in pids:
+        start = start_time(pid)
+        try:
+            expected = _expected(parsed, pid, environment)
+        except HwnumaError as error:
+            fail(f"hwnuma verify: process {pid} cannot be verified", error, NOTHING_VERIFIED)
+        else:
+            watched[pid] = start or 0, expected
 
-    stated = _Stated(**said(_Stated, vars(parsed), environment))
-    job = Job.asked(vars(parsed), environment)
-    nvml = NvmlGpus()
-    processes = nvml.processes()
-    gpus = state_nodes(nvml.gpus(), job.gpu_nodes)
-    with load_this_system() as topology:
-        machine = topology.machine()
-    audits = audits_with_defeaters(
-        audit_gpu_processes(machine, processes, gpus=gpus, mode=stated.mode, nccl_nodes=job.nccl_nodes())
-    )
-    if not audits and parsed.format != "json":
-        raise GpuNotFoundError(f"no process is on any of the {len(gpus)} GPUs, as far as NVML shows them here")
-    if parsed.format == "json":
-        say_data(audits_as_data(audits))
-    else:
-        say(audits_as_text(audits))
+    def look() -> list[Seen]:
+        seen = [_seen(pid, start, expected, exact=parsed.exact) for pid, (start, expected) in watched.items()]
+        return [each for each in seen if start_time(each.pid) == each.start]
+
+    watcher = watch(parsed.watch, look, parsed.format)
+    if not watcher.verified:
+        return NOTHING_VERIFIED
+    is_well = len(watched) == len(pids) and not watcher.drifted and not watcher.not_verified
+    return ALL_FINE if is_well else SOMETHING_OFF
+
+
+def _seen(pid: int, start: int, expected: Expected, *, exact: bool) -> Seen:
+    try:
+        return Seen(pid, start, with_defeaters(verify_process(pid, expected, exact=exact)))
+    except BindingError as error:
+        return Seen(pid, start, error=error.strerror or str(error))
+
+
+class _GpuProcesses:
+    """Audits the processes on GPUs, as often as it is asked."""
+
+    def __init__(self, parsed: argparse.Namespace, environment: Mapping[str, str]) -> None:
+        from hwnuma.devices.nvml import NvmlGpus  # only where GPUs are asked for
+
+        self._mode = _Stated(**said(_Stated, vars(parsed), environment)).mode
+        self._job = Job.asked(vars(parsed), environment)
+        self._nvml = NvmlGpus()
+        self._prometheus: str | None = parsed.prometheus
+        self.gpus = state_nodes(self._nvml.gpus(), self._job.gpu_nodes)
+        self._starts: dict[int, int | None] = {}
+        with load_this_system() as topology:
+            self._machine = topology.machine()
+
+    def audit(self) -> tuple[GpuAudit, ...]:
+        """Audit the processes that there are now, and write the metrics if that was asked for."""
+        processes, nccl_nodes = self._nvml.processes(), self._job.nccl_nodes()
+        self._starts = {pid: start_time(pid) for _, pid in processes}
+        found = audit_gpu_processes(self._machine, processes, gpus=self.gpus, mode=self._mode, nccl_nodes=nccl_nodes)
+        audits = audits_with_defeaters(found)
+        if self._prometheus is not None:
+            from hwnuma.report.prometheus import audits_as_prometheus  # only here
+
+            text = audits_as_prometheus(self.gpus, audits)
+            write_whole_file(self._prometheus, text.encode(), mode=_READ_BY_ALL)
+        return audits
+
+    def look(self) -> list[Seen]:
+        """The same for who watches, without those that have ended meanwhile."""
+        audits = [audit for audit in self.audit() if start_time(audit.pid) == self._starts[audit.pid]]
+        return [Seen(each.pid, self._starts[each.pid] or 0, each.verification, each.error) for each in audits]
+
+
+def _verify_gpus(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    on_gpus = _GpuProcesses(parsed, environment)
+    if parsed.watch is not None:
+        watcher = watch(parsed.watch, on_gpus.look, parsed.format, goes_on=True)
+        return SOMETHING_OFF if watcher.drifted else ALL_FINE
+    audits = on_gpus.audit()
+    if parsed.prometheus is None or parsed.format is not None:
+        _print_audits(audits, on_gpus.gpus, parsed.format)
     verdicts = [audit.ok for audit in audits]
-    if not [verdict for verdict in verdicts if verdict is not None]:
+    if parsed.prometheus is None and not [verdict for verdict in verdicts if verdict is not None]:
         return NOTHING_VERIFIED
     return SOMETHING_OFF if False in verdicts else ALL_FINE
+
+
+def _print_audits(audits: Sequence[GpuAudit], gpus: Sequence[Gpu], form: str | None) -> None:
+    from hwnuma.report.verification import audits_as_data, audits_as_text
+
+    if form == "json":
+        say_data(audits_as_data(audits))
+    elif audits:
+        say(audits_as_text(audits))
+    else:
+        raise GpuNotFoundError(f"no process is on any of the {len(gpus)} GPUs, as far as NVML shows them here")
 
 
 def bind_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:

@@ -172,25 +172,33 @@ def status(pid: int | None, name: str) -> str | None:
 
 def flags(pid: int) -> int | None:
     """The kernel's flags of a process (PF_…, linux/sched.h), or None if it does not tell."""
-    return _number_of_stat(pid, 9)
+    fields = _stat(pid)
+    return whole_number(fields[9 - _STAT_FROM], f"the flags of /proc/{pid}/stat") if fields else None
 
 
 def start_time(pid: int) -> int | None:
-    """When a process was started, in the kernel's ticks since boot, or None if there is none.
+    """When a process was started, in the kernel's ticks since boot: with its number, no other process has that.
 
-    With its number it is what no other process has: numbers are given anew.
+    None if there is none, or if it has ended, all its threads, and nobody has asked for its exit status yet.
     """
-    return _number_of_stat(pid, 22)
+    fields = _stat(pid)
+    if not fields or (fields[0] in "ZX" and int(fields[20 - _STAT_FROM]) <= 1):
+        return None
+    return whole_number(fields[22 - _STAT_FROM], f"the start of /proc/{pid}/stat")
 
 
-def _number_of_stat(pid: int, field: int) -> int | None:
-    """A field of a process's stat by its number in proc(5), or None if the kernel does not tell."""
+# The number in proc(5) of the first field that `_stat` gives.
+_STAT_FROM = 3
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process's stat from its state on; none if the kernel does not tell."""
     try:
         text = _content(f"{_process(pid)}/stat").decode(errors="replace")
     except OSError:
-        return None
+        return []
     # The second field is the name in brackets, which may hold blanks and brackets.
-    return whole_number(text.rpartition(")")[2].split()[field - 3], f"field {field} of /proc/{pid}/stat")
+    return text.rpartition(")")[2].split()
 
 
 def affinity(thread: int) -> CpuSet:
