@@ -10,7 +10,7 @@ from hwnuma.model.characters import shown
 from hwnuma.model.gpu import FoundGpus, Gpu
 from hwnuma.model.numbers import is_number
 from hwnuma.model.option_table import Count, Option, said
-from hwnuma.model.options import GPUS, RANKS, AffinityMode, DivideAmong, NumaOptions, RankOrder
+from hwnuma.model.options import FAST_CORES, GPUS, RANKS, AffinityMode, DivideAmong, NumaOptions, RankOrder
 from hwnuma.model.value import Value, field, replace
 from hwnuma.policy.planning import draft_plan, make_plan
 
@@ -242,6 +242,10 @@ def _draft(machine: Machine, job: Job, found: FoundGpus) -> Draft:
     ranks = job.ranks if job.ranks is not None or found.visible else local_world_size(job.environment)
     if ranks is None and not found.visible:
         raise OptionError(f"without GPUs, the number of ranks has to be known: {_how_to_say_ranks(machine)}")
+    if job.options.prefer == FAST_CORES and machine.is_this_system and not machine.cpu_kinds:
+        from hwnuma.hwloc.core_speeds import read_core_speeds  # only where it is asked for
+
+        machine = machine.with_core_speeds(read_core_speeds(machine.cpuset))
     return draft_plan(machine, found.visible, job.options, ranks=ranks, all_gpus=found.all, nccl_nodes=job.nccl_nodes())
 
 

@@ -41,7 +41,8 @@ class _RankDict(TypedDict):
 class BindingDict(_RankDict, total=False):
     """One rank: with ``error``, or with all the others. Sets are in the kernel's list form (``0-3,8``).
 
-    ``nics`` is there where NICs were asked for.
+    ``nics`` is there where NICs were asked for, and ``cores_by_preference`` where some cores are preferred: how many of
+    them the rank has, of each of the plan's ``preferred``, and at last of no such.
     """
 
     cpuset: str
@@ -51,6 +52,7 @@ class BindingDict(_RankDict, total=False):
     memory: str
     near_memory_nodes: str
     nics: list[RailDict]
+    cores_by_preference: list[int]
     error: ErrorDict
 
 
@@ -61,12 +63,7 @@ class OverlapDict(TypedDict):
     cpuset: str
 
 
-class PlanDict(TypedDict):
-    """A plan; ``schema`` is 1 until a key changes its meaning.
-
-    ``machine`` is a digest of what the machine is, the same on the machine itself and of its capture.
-    """
-
+class _PlanDict(TypedDict):
     schema: int
     mode: str
     topology: str
@@ -76,3 +73,13 @@ class PlanDict(TypedDict):
     unused_cpuset: str
     overlaps: list[OverlapDict]
     warnings: list[str]
+
+
+class PlanDict(_PlanDict, total=False):
+    """A plan; ``schema`` is 1 until a key changes its meaning.
+
+    ``machine`` is a digest of what the machine is, the same on the machine itself and of its capture. ``preferred`` is
+    there where some CPUs are: lists of CPUs, the most preferred first.
+    """
+
+    preferred: list[str]

@@ -128,6 +128,8 @@ class Machine(Value):
         hwloc_version: the libhwloc that read the topology.
         facts: what was captured beside the topology of another system, such as its GPUs as the driver told them; None
             for this system, which can be asked itself, and where nothing was kept.
+        core_speeds: sets of CPUs from the slowest to the fastest, by the firmware's word where libhwloc has none; empty
+            if nobody asked, or if all are alike (`hwnuma.hwloc.core_speeds`).
     """
 
     source: str
@@ -146,6 +148,7 @@ class Machine(Value):
     hwloc_version: str = ""
     nics: tuple[Nic, ...] = ()
     facts: Facts | None = None
+    core_speeds: tuple[CpuSet, ...] = ()
 
     @property
     def called(self) -> str:
@@ -231,9 +234,17 @@ class Machine(Value):
         """The same machine with fewer allowed CPUs: never more than before."""
         if self.allowed_cpuset <= cpuset:
             return self
-        narrowed = replace(self, allowed_cpuset=self.allowed_cpuset & cpuset)
-        narrowed.__dict__["_directory"] = self._directory  # which knows nothing of allowed CPUs
-        return narrowed
+        return self._changed(allowed_cpuset=self.allowed_cpuset & cpuset)
+
+    def with_core_speeds(self, core_speeds: tuple[CpuSet, ...]) -> Machine:
+        """The same machine, of which it is known how fast its cores are."""
+        return self._changed(core_speeds=core_speeds)
+
+    def _changed(self, **changes: object) -> Machine:
+        """The same machine with other fields, of which the directory knows nothing."""
+        changed = replace(self, **changes)
+        changed.__dict__["_directory"] = self._directory
+        return changed
 
     def __getstate__(self) -> dict[str, object]:
         """The fields alone: what is worked out from them is worked out, and checked, where they arrive."""

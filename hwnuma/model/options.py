@@ -149,7 +149,24 @@ PLACES, GPUS, RANKS, MEMORY, NICS, TROUBLE, LATE = (
     "of processes that run already",
 )
 
+FAST_CORES = "fast-cores"
+
 _FALLBACKS = ("unbound", "nearest")
+
+
+def _preferred_list(given: str | Iterable[int]) -> str:
+    """CPUs that somebody prefers, in list form.
+
+    Raises:
+        OptionError: they are none, or make no sense.
+    """
+    try:
+        cpus = CpuSet(given)
+    except OptionError as error:
+        raise OptionError(f"prefer={given} is neither {FAST_CORES} nor CPUs: {error}") from None
+    if not cpus:
+        raise OptionError(f"prefer names no CPU: say {FAST_CORES}, or a list such as 0-3,8")
+    return str(cpus)
 
 
 def _fallbacks(text: str) -> frozenset[str]:
@@ -307,6 +324,18 @@ class NumaOptions(Value):
         default=False,
         option=Option("--performance-cores", switch, "on a hybrid CPU, use the fastest kind of core only", "", PLACES),
     )
+    prefer: Converted[str | None, str | Iterable[int] | None] = field(
+        default=None,
+        option=Option(
+            "--prefer",
+            str,
+            "in exclusive and core-complex: give each rank its fair part of these first: the cores that are faster, or "
+            "those of these CPUs",
+            f"{FAST_CORES}|LIST",
+            PLACES,
+            example=FAST_CORES,
+        ),
+    )
     keep_outer_mask: bool = field(
         default=True,
         option=Option(
@@ -383,6 +412,8 @@ class NumaOptions(Value):
             elif isinstance(option.convert, Count) and value is not None:
                 option.convert.check(name, value)
         object.__setattr__(self, "export_nics", tuple(map(NicLibrary, self.export_nics)))
+        if self.prefer is not None and self.prefer != FAST_CORES:
+            object.__setattr__(self, "prefer", _preferred_list(self.prefer))
         if self.ranks_per_gpu > 1 and self.gpus_per_rank > 1:
             raise OptionError("ranks_per_gpu and gpus_per_rank cannot both be above 1")
         if self.nics == "none" and self.export_nics:

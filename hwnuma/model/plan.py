@@ -52,6 +52,8 @@ class Binding(Value):
         memory_error: why the memory policy could not be set though the CPUs are bound, or None.
         nics: the NICs that it sends through; None if nobody asked for any.
         nic_map: the NICs of all ranks and GPUs of the plan; None if nobody asked for any.
+        cores_by_preference: how many of its cores are preferred most, next, …, and at last not at all; None if nothing
+            is preferred.
     """
 
     local_rank: int
@@ -66,6 +68,7 @@ class Binding(Value):
     memory_error: BindingError | None = None
     nics: tuple[Rail, ...] | None = None
     nic_map: NicMap | None = None
+    cores_by_preference: tuple[int, ...] | None = None
 
     @property
     def gpu(self) -> Gpu | None:
@@ -115,6 +118,8 @@ class Binding(Value):
         row: BindingDict = {"local_rank": self.local_rank, "gpus": [gpu.as_dict() for gpu in self.gpus]}
         if self.nics is not None:
             row["nics"] = [rail.as_dict() for rail in self.nics]
+        if self.cores_by_preference is not None:
+            row["cores_by_preference"] = list(self.cores_by_preference)
         if self.error is not None:
             error: ErrorDict = {"type": type(self.error).__name__, "message": str(self.error)}
             return {**row, "error": error}
@@ -148,6 +153,7 @@ class Plan(Value, Sequence[Binding]):
         bindings: one a rank, in rank order. One that cannot be placed carries its error.
         warnings: what somebody should know who reads the plan, a sentence each.
         machine: what the machine is, as a digest (`hwnuma.model.digest`); None if that is not known.
+        preferred: the CPUs that ranks get their fair part of first, the most preferred first; empty if none are.
     """
 
     options: NumaOptions
@@ -156,6 +162,7 @@ class Plan(Value, Sequence[Binding]):
     bindings: tuple[Binding, ...]
     warnings: tuple[str, ...] = ()
     machine: MachineDigest | None = None
+    preferred: tuple[CpuSet, ...] = ()
 
     @property
     def mode(self) -> AffinityMode:
@@ -218,7 +225,7 @@ class Plan(Value, Sequence[Binding]):
 
     def as_dict(self) -> PlanDict:
         """Give the plan as plain values, by the contract that ``hwnuma plan --format json`` keeps."""
-        return {
+        made: PlanDict = {
             "schema": SCHEMA,
             "mode": str(self.mode),
             "topology": self.source,
@@ -229,6 +236,9 @@ class Plan(Value, Sequence[Binding]):
             "overlaps": [{"ranks": list(ranks), "cpuset": str(cpus)} for ranks, cpus in self._pairs_or_groups()],
             "warnings": list(self.warnings),
         }
+        if self.preferred:
+            made["preferred"] = [str(cpus) for cpus in self.preferred]
+        return made
 
     def _pairs_or_groups(self) -> Iterable[tuple[tuple[int, ...], CpuSet]]:
         """The pairs of ranks that share CPUs; whole groups, where the pairs are too many for anybody to read."""

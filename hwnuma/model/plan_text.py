@@ -22,20 +22,39 @@ def plan_as_text(plan: Plan) -> str:
             binding.cores or "-",
             binding.cpuset or "-",
             binding.locality if binding.error is None else type(binding.error).__name__,
+            *_preference_text(plan, binding),
             *_rails_text(binding),
         )
         for binding in plan.bindings
     ]
     headers = ["rank", "GPU", "PCI address", "node", "cores", "CPUs", "known from"]
+    headers += ["preferred"] if plan.preferred else []
     if any(binding.nics is not None for binding in plan.bindings):
         headers += ["NICs", "path"]
     lines = [*table_lines(headers, rows), ""]
     lines += [f"mode {plan.mode} on {plan.source}; allowed CPUs {plan.allowed_cpuset or 'none'}"]
     lines += [f"unused CPUs: {plan.unused_cpuset or 'none'}"]
     lines += [_sharing(plan)]
+    lines += _preferred(plan)
     lines += _not_placed(plan)
     lines += [f"warning: {warning}" for warning in plan.warnings]
     return printable_text(lines)
+
+
+def _preference_text(plan: Plan, binding: Binding) -> tuple[str, ...]:
+    """How many of a rank's cores are preferred, most and next, of all that it gets; nothing if none are."""
+    if not plan.preferred:
+        return ()
+    counts = binding.cores_by_preference
+    return ("-" if counts is None else f"{'+'.join(map(str, counts[:-1]))} of {sum(counts)}",)
+
+
+def _preferred(plan: Plan) -> list[str]:
+    if not plan.preferred:
+        return []
+    named = ", then ".join(str(cpus) for cpus in plan.preferred)
+    how = "each rank has its fair part of them" if plan.mode.value == "exclusive" else "core complexes with most first"
+    return [f"preferred CPUs: {named}: {how}"]
 
 
 def _rails_text(binding: Binding) -> tuple[str, ...]:

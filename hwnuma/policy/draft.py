@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hwnuma.errors import NotEnoughCoresError, PlanError
 from hwnuma.model.bitmap import CpuSet, NodeSet, joined, union
-from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.options import FAST_CORES, AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding, Plan
 from hwnuma.policy.claims import NOBODY, Claim
+from hwnuma.policy.modes import DIVIDING_MODES, cores_by_preference, preferred_first
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Draft:
             doubts: warnings of where GPUs are.
         """
         self._machine, self._allowed, self.options, self._gpus = machine, allowed_cpuset, options, gpus_of_ranks
-        self._doubts = doubts
+        self._doubts, self._preferred = doubts, preferred_first(machine, options)
         self._lots: dict[int, _Lot] = {}
         of_ranks: list[list[Claim]] = [[] for _ in gpus_of_ranks]
         for claim in claims:
@@ -90,17 +91,25 @@ class Draft:
             near_memory_nodes=lot.near_memory_nodes,
             memory=self.options.memory,
             error=outcome.error,
+            cores_by_preference=self._cores_by_preference(outcome),
         )
+
+    def _cores_by_preference(self, outcome: _Outcome) -> tuple[int, ...] | None:
+        if not self._preferred or outcome.error is not None:
+            return None
+        return tuple(cores_by_preference(self._machine, outcome.lot.cpuset.mask, self._preferred))
 
     def warnings(self) -> tuple[str, ...]:
         """What somebody should know of the whole plan, a sentence each."""
-        return (*self._doubts, *_warnings(self._machine, self.options, self._outcomes))
+        of_preference = [] if self._preferred else _no_preference(self.options)
+        return (*self._doubts, *_warnings(self._machine, self.options, self._outcomes), *of_preference)
 
     def plan(self) -> Plan:
         """All ranks."""
         bindings = tuple([self.binding(rank) for rank in range(len(self))])
         machine, warnings = self._machine, self.warnings()
-        return Plan(self.options, machine.source, self._allowed, bindings, warnings, machine.digest)
+        preferred = tuple(map(CpuSet.from_mask, self._preferred))
+        return Plan(self.options, machine.source, self._allowed, bindings, warnings, machine.digest, preferred)
 
 
 class _Lot:
@@ -186,3 +195,15 @@ def _warnings(machine: Machine, options: NumaOptions, outcomes: Sequence[_Outcom
         yield "which CPUs the kernel isolates is known of the running system only: none is left out for that here"
     if options.performance_cores_only and not machine.cpu_kinds:
         yield "the topology does not tell kinds of cores apart: all count as performance cores"
+
+
+def _no_preference(options: NumaOptions) -> Iterator[str]:
+    """Why nothing is preferred though somebody asked."""
+    if options.prefer is None:
+        return
+    if options.affinity_mode not in DIVIDING_MODES:
+        yield f"--prefer does nothing in mode {options.affinity_mode}, which gives every rank all cores of its node"
+    elif options.prefer == FAST_CORES:
+        yield "neither the topology nor the firmware tells of cores that are faster than others: none is preferred"
+    else:
+        yield f"--prefer {options.prefer} tells no cores apart: these are none, or all, that ranks can get"

@@ -15,7 +15,7 @@ from hwnuma.model.options import AffinityMode, NoAllowedCpus, NumaOptions
 from hwnuma.policy.claims import Claim, gpu_claims, gpus_to_divide_among, spread_claims
 from hwnuma.policy.draft import Draft
 from hwnuma.policy.locality import Locality, disagreements, locate
-from hwnuma.policy.modes import SHARES
+from hwnuma.policy.modes import SHARES, preferred_first
 from hwnuma.policy.ranks import ranks_to_gpus, usable_cpus
 
 TYPE_CHECKING = False
@@ -128,22 +128,24 @@ def _settle(machine: Machine, claims: Sequence[Claim], options: NumaOptions) -> 
         if claim.error is None:
             by_node.setdefault(claim.node.os_index, []).append(claim)
     idle = _idle_nodes(machine, by_node) if options.use_idle_nodes else {}
-    share = SHARES[options.affinity_mode]
+    share, preferred = SHARES[options.affinity_mode], preferred_first(machine, options)
     for number, sharers in by_node.items():
         for node in (sharers[0].node, *idle.get(number, ())):
-            _share_node(machine, node, sharers, share)
+            _share_node(machine, node, sharers, share, preferred)
         for claim in sharers:
             # What one node is too small for, another may have given.
             claim.error = None if claim.mask else claim.error
 
 
-def _share_node(machine: Machine, node: NumaNode, sharers: Sequence[Claim], share: Share) -> None:
+def _share_node(
+    machine: Machine, node: NumaNode, sharers: Sequence[Claim], share: Share, preferred: Sequence[int]
+) -> None:
     """Add to every claim its part of a node: the claims' own, or one that is handed to them."""
     ranks_by_gpu: dict[int, int] = {}
     for claim in sharers:
         ranks_by_gpu[claim.gpu] = ranks_by_gpu.get(claim.gpu, 0) + 1
     try:
-        parts = share(machine, node, list(ranks_by_gpu.values()))
+        parts = share(machine, node, list(ranks_by_gpu.values()), preferred)
     except NotEnoughCoresError as error:
         for claim in sharers:
             claim.error = claim.error or error
