@@ -11,9 +11,11 @@ from random import Random
 
 import pytest
 
-from hwnuma import AffinityMode, CpuSet, Machine, NumaOptions, OptionError, Plan, TopologyGpus, plan
+from hwnuma import AffinityMode, CpuSet, Machine, NumaOptions, OptionError, Plan, Topology, TopologyGpus, plan
+from hwnuma.captures.document import document_of
 from hwnuma.hwloc.core_speeds import read_core_speeds
 from hwnuma.model.bitmap import union
+from hwnuma.model.facts import Facts
 from hwnuma.model.value import replace
 from hwnuma.policy.ranks import usable_cpus
 from tests.conftest import TOPOLOGIES, synthetic
@@ -275,3 +277,14 @@ def test_this_machine_is_asked_only_where_it_is_asked_for() -> None:
     ]
     assert answers[0][1] == "True"
     assert answers[1][0] == "False"
+
+
+def test_a_capture_plans_elsewhere_with_the_firmwares_word() -> None:
+    """What acpi_cppc told where the machine was captured counts where its file is loaded."""
+    speeds = (CpuSet("0,3"), CpuSet("1-2"))
+    with Topology.from_synthetic("numa:1 core:4 pu:1") as topology:
+        document, _ = document_of(topology.export_xml(), Facts(core_speeds=speeds), anonymous=False)
+    with Topology.from_xml_buffer(document.encode()) as topology:
+        machine = topology.machine()
+    assert machine.core_speeds == speeds
+    assert plan(machine, (), NumaOptions("exclusive", prefer="fast-cores"), ranks=2).preferred == (CpuSet("1-2"),)

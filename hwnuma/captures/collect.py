@@ -8,6 +8,7 @@ from hwnuma.captures.variables import kept
 from hwnuma.devices.nccl import read_nccl_topology
 from hwnuma.devices.nvml import Inventory, NvmlGpus
 from hwnuma.errors import GpuError
+from hwnuma.hwloc.core_speeds import read_core_speeds
 from hwnuma.model.facts import Facts, NvLink, Versions
 from hwnuma.model.value import replace
 from hwnuma.processes.binding import current_affinity
@@ -52,6 +53,7 @@ def facts_of(topology: Topology, environment: Mapping[str, str], *, serials: boo
         nccl_nodes=tuple(read_nccl_topology(nccl_file).items()) if nccl_file else (),
         affinity=current_affinity(topology),
         memory_nodes=allowed_nodes(),
+        core_speeds=() if machine.cpu_kinds else read_core_speeds(machine.cpuset),
         # What is planned here goes by the machine's own.
         kernel_settings=replace(settings, isolated_cpuset=machine.isolated_cpuset),
         versions=_versions(machine, inventory),

@@ -54,6 +54,7 @@ def machine_of(text: str, source: str) -> Machine:
         hwloc_version=version_text(RUNNING_VERSION),
         nics=_nics(found["network"]) if found["network"] else (),
         facts=facts,
+        core_speeds=facts.core_speeds if facts is not None else (),
     )
 
 

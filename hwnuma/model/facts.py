@@ -32,6 +32,8 @@ _MOST_GPUS, _MOST_LINKS, _MOST_VARIABLES = 1024, 64 * 64, 256
 # Of a name or a UUID; of an error's sentence or a variable: 1,024 MIG UUIDs with commas take 42 KB.
 _MOST_NAME, _MOST_TEXT = 256, 1 << 16
 _MOST_NUMBER = 1 << 32
+# The performances that CPPC's registers can tell apart where each has a byte, as Intel's have.
+_MOST_SPEEDS = 256
 _LARGEST_NODE = 1 << 20
 
 _VARIABLE_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
@@ -97,6 +99,7 @@ class Facts(Value):
         nccl_nodes: NUMA nodes by PCI address, of the file that ``NCCL_TOPO_FILE`` named.
         affinity: the CPUs that the capturing process could run on; None if that was not known.
         memory_nodes: the NUMA nodes that it could have memory of.
+        core_speeds: sets of CPUs from the slowest to the fastest, where the firmware tells and libhwloc does not.
         kernel_settings: the kernel's.
         versions: of programs.
         host: the machine's name; "" if it is not to be known.
@@ -111,6 +114,7 @@ class Facts(Value):
     nccl_nodes: tuple[tuple[str, int], ...] = ()
     affinity: CpuSet | None = None
     memory_nodes: NodeSet | None = None
+    core_speeds: tuple[CpuSet, ...] = ()
     kernel_settings: KernelSettings = KernelSettings()
     versions: Versions = Versions()
     host: str = ""
@@ -125,6 +129,7 @@ class Facts(Value):
             "versions": self.versions.as_dict(),
             "affinity": _set_text(self.affinity),
             "memory_nodes": _set_text(self.memory_nodes),
+            "core_speeds": [str(cpus) for cpus in self.core_speeds],
             "kernel_settings": self.kernel_settings.as_dict(),
             "variables": dict(self.variables),
             "nccl_nodes": dict(self.nccl_nodes),
@@ -325,6 +330,10 @@ def _gpus(value: object, key: str) -> tuple[Gpu, ...]:
     return found
 
 
+def _cpu_sets(value: object, key: str) -> tuple[CpuSet, ...]:
+    return tuple(_cpus(each, key) for each in _list(value, key, _MOST_SPEEDS))
+
+
 _MIG_READERS: Readers = {
     "parent_uuid": _maybe(_name),
     "gpu_instance": _maybe(_number),
@@ -367,6 +376,7 @@ _READERS: Readers = {
     "versions": _fields(Versions, _VERSION_READERS),
     "affinity": _maybe(_cpus),
     "memory_nodes": _maybe(_nodes),
+    "core_speeds": _cpu_sets,
     "kernel_settings": _fields(KernelSettings, _SETTINGS_READERS),
     "variables": _variables,
     "nccl_nodes": _by_address(_node),
