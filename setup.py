@@ -4,9 +4,10 @@ import sysconfig
 
 from setuptools import setup
 
-from cffi_build.commands import BuildExtWithHwloc
+from cffi_build.commands import BuildExtWithHwloc, BuildPyWithMachines
 
 # A free-threaded Python has no stable ABI before 3.15, and its wheel is for that one version.
 stable_abi = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp310"}}
 
-setup(cffi_modules=["cffi_build/module.py:ffibuilder"], cmdclass={"build_ext": BuildExtWithHwloc}, options=stable_abi)
+commands = {"build_ext": BuildExtWithHwloc, "build_py": BuildPyWithMachines}
+setup(cffi_modules=["cffi_build/module.py:ffibuilder"], cmdclass=commands, options=stable_abi)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 from cffi_build.carry import CARRIED_NAME, carry
 from cffi_build.find_hwloc import find_hwloc
@@ -51,3 +53,22 @@ class BuildExtWithHwloc(build_ext):
         if self.inplace or getattr(self, "editable_mode", False):
             folders.add(Path("hwnuma", "hwloc"))
         return {folder for folder in folders if folder.is_dir()}
+
+
+class BuildPyWithMachines(build_py):
+    """Copy the modules, and compress the fixture machines into `hwnuma.testing`.
+
+    They are in the source tree once, and are read from there by an editable installation. What is made of the same
+    file is the same, whenever that is.
+    """
+
+    def run(self) -> None:
+        """Copy, and compress."""
+        super().run()
+        if getattr(self, "editable_mode", False):
+            return
+        folder = Path(self.build_lib) / "hwnuma" / "testing" / "machines"
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in Path("fixtures", "topologies").glob("*.xml"):
+            packed = lzma.compress(file.read_bytes(), preset=9 | lzma.PRESET_EXTREME)
+            (folder / f"{file.name}.xz").write_bytes(packed)

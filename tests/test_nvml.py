@@ -514,7 +514,16 @@ def test_command_line(tmp_path: Path) -> None:
     """A shell test builds the library and writes a description with one command."""
     description = tmp_path / "gpus.txt"
     gpus = ["--gpu", "0000:07:00.0=0-3", "--gpu", "0000:0b:00.0"]
-    command = [sys.executable, "-m", "tests.fake_nvml", "--build", str(tmp_path), "--describe", str(description), *gpus]
+    command = [
+        sys.executable,
+        "-m",
+        "hwnuma.testing.nvml",
+        "--build",
+        str(tmp_path),
+        "--describe",
+        str(description),
+        *gpus,
+    ]
     subprocess.run(command, cwd=ROOT, check=True, timeout=120)
     environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "HWNUMA_FAKE_NVML": str(description)}
     found = pickle.loads(run(CHILD.format(expression="NvmlGpus().gpus()"), environment))

@@ -168,6 +168,11 @@ class _Nvml(Value):
         return None
 
 
+def load_pynvml() -> Any:
+    """Import pynvml. Apart, since `hwnuma.testing` gives another one here."""
+    return importlib.import_module("pynvml")
+
+
 @contextmanager
 def _nvml() -> Iterator[_Nvml]:
     """NVML, initialised for the length of a with block.
@@ -176,7 +181,7 @@ def _nvml() -> Iterator[_Nvml]:
         NvmlError: pynvml is missing, NVML does not start, or a call inside the block failed.
     """
     try:
-        pynvml = importlib.import_module("pynvml")
+        pynvml = load_pynvml()
     except Exception as error:  # whatever is wrong with that package
         raise NvmlError(
             f"NVML cannot be asked for the GPUs: {error}: pip install nvidia-ml-py, {_WITHOUT_NVML}"

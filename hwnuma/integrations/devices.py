@@ -6,7 +6,6 @@ GPUs in the plan of all GPUs of the machine, so processes that know nothing of e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 from hwnuma.errors import GpuNotFoundError
@@ -14,7 +13,6 @@ from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.bind import bind_job
 from hwnuma.launch.job import Job
 from hwnuma.launch.place import place_by
-from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
 from hwnuma.model.numbers import is_number
@@ -22,6 +20,7 @@ from hwnuma.model.options import AffinityMode, DivideAmong, NumaOptions
 from hwnuma.model.plan import Binding, Plan
 from hwnuma.model.value import replace
 from hwnuma.policy.planning import make_plan
+from hwnuma.processes import procfs
 from hwnuma.processes.outer_affinity import OUTER_AFFINITY
 
 TYPE_CHECKING = False
@@ -52,7 +51,7 @@ def bind_to_devices(
         HwnumaError: the GPUs are not there, or the process cannot be placed or bound; it is as it was.
     """
     job = Job.here(options)
-    outer = OUTER_AFFINITY.behind(CpuSet(os.sched_getaffinity(0)))
+    outer = OUTER_AFFINITY.behind(procfs.affinity(0))
 
     def placed(topology: Topology) -> Binding:
         machine = topology.machine()

@@ -1,6 +1,6 @@
 """hwnuma on real NVIDIA GPUs: NVML held against sysfs and libhwloc, commands bound, torch's own answer.
 
-They need a driver and a GPU, which CI does not have: there they are skipped, and `tests/fake_nvml` stands in for the driver.
+They need a driver and a GPU, which CI does not have: there they are skipped, and `hwnuma.testing.nvml` stands in for the driver.
 """
 
 from __future__ import annotations

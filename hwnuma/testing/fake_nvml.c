@@ -370,6 +370,26 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
     return code ? code : NOT_FOUND;
 }
 
+int nvmlDeviceGetHandleByPciBusId_v2(const char *address, nvmlDevice_t *device)
+{
+    int code = enter("nvmlDeviceGetHandleByPciBusId", NULL);
+    unsigned int wanted[3] = {0}, found[3] = {0};
+    if (code == SUCCESS && sscanf(address, "%x:%x:%x", &wanted[0], &wanted[1], &wanted[2]) != 3)
+        return INVALID_ARGUMENT;
+    for (unsigned int i = 0; code == SUCCESS && i < gpu_count; i++) {
+        sscanf(gpus[i]->address, "%x:%x:%x", &found[0], &found[1], &found[2]);
+        if (memcmp(wanted, found, sizeof found) == 0) {
+            *device = gpus[i];
+            return SUCCESS;
+        }
+    }
+    return code ? code : NOT_FOUND;
+}
+int nvmlDeviceGetHandleByPciBusId(const char *address, nvmlDevice_t *device)
+{
+    return nvmlDeviceGetHandleByPciBusId_v2(address, device);
+}
+
 int nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index)
 {
     int code = enter("nvmlDeviceGetIndex", device);
@@ -474,6 +494,14 @@ int nvmlDeviceGetMemoryAffinity(nvmlDevice_t device, unsigned int size, unsigned
     if (code == SUCCESS && scope > 1)
         code = INVALID_ARGUMENT;
     return code ? code : device->parent ? NOT_SUPPORTED : give_mask(&device->nodes, 64, size, words);
+}
+
+/* Of GPUs whose own memory is a node of the kernel's, and of no others. */
+int nvmlDeviceGetNumaNodeId(nvmlDevice_t device, unsigned int *node)
+{
+    int code = enter("nvmlDeviceGetNumaNodeId", device);
+    (void)node;
+    return code ? code : NOT_SUPPORTED;
 }
 
 int nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *current, unsigned int *pending)
