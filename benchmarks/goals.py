@@ -102,6 +102,13 @@ LINES = (
     Line("discovery.lstopo", "`lstopo-no-graphics --no-io` on the same files / bare Python"),
     Line("discovery.pci", "PCI files that `--gpus none` opens there", "files", _at_most(0)),
     Line("discovery.caches", "first-level caches whose size it reads there", "files", _at_most(0)),
+    Line(
+        "fleet.bare",
+        "`hwnuma fleet` of 10,000 captures of DGX size / gunzip and a bare expat parse of them, in as many processes",
+        goal=_at_most(12),
+    ),
+    Line("fleet.growth", "`hwnuma fleet`, from 1,000 to 10,000 captures", goal=_at_most(12)),
+    Line("fleet.memory", "`hwnuma fleet` of 10,000 captures, all its processes at once", "MiB", _at_most(400)),
     Line("verify.empty", "`verify` of a process with a memory policy, a thread", "µs", _at_most(50)),
     Line("verify.heap", "the same with 1 GiB of heap", "µs", _at_most(50)),
 )

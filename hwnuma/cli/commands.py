@@ -88,6 +88,18 @@ def _capture_arguments(parser: argparse.ArgumentParser) -> None:
     capture.add_capture_arguments(parser)
 
 
+def _diff_arguments(parser: argparse.ArgumentParser) -> None:
+    from hwnuma.cli import diff  # only for this command
+
+    diff.add_diff_arguments(parser)
+
+
+def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
+    from hwnuma.cli import fleet  # only for this command
+
+    fleet.add_fleet_arguments(parser)
+
+
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     from hwnuma.cli import processes  # only for this command
 
@@ -248,6 +260,18 @@ def _capture(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return capture_command(parsed, environment)
 
 
+def _diff(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.cli.diff import diff_command
+
+    return diff_command(parsed, environment)
+
+
+def _fleet(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.cli.fleet import fleet_command
+
+    return fleet_command(parsed, environment)
+
+
 def _verify(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from hwnuma.cli.processes import verify_command
 
@@ -275,6 +299,8 @@ COMMANDS = {
     "gpus": Command("List the GPUs, and where the knowledge of each one's place comes from", _gpus_arguments, _gpus),
     "topo": Command("Show how near GPUs and network cards are to each other", _topo_arguments, _topo),
     "capture": Command("Save this machine, GPUs included, to plan and test on elsewhere", _capture_arguments, _capture),
+    "diff": Command("Show what differs between two machines or two plans", _diff_arguments, _diff),
+    "fleet": Command("Sort many captured machines, and show which are set up differently", _fleet_arguments, _fleet),
     "verify": Command(
         "Read back whether running processes, all their threads, are where they should be", _verify_arguments, _verify
     ),

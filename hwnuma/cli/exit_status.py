@@ -8,6 +8,9 @@ from hwnuma.errors import BindingError, HwnumaError, PlanError
 # As in the contract of ``hwnuma plan``; and a shell's two for a command that it cannot run.
 DONE, RANK_NOT_PLACED, NOTHING_PLANNED, NOT_EXECUTABLE, NOT_FOUND = 0, 1, 2, 126, 127
 
+# As diff(1) has it, which says the same of two files.
+DIFFERENT = 1
+
 
 def status_of(error: HwnumaError) -> int:
     """The exit status of a command that this error ends: 1 if a rank is not placed or bound, else 2."""

@@ -96,6 +96,24 @@ HELP = {
             "hwnuma capture - | ssh laptop hwnuma show --topology -",
         ),
     ),
+    "diff": CommandHelp(
+        LOOK,
+        "diff [options] A [B]",
+        "0 they are alike, 1 they differ, 2 they could not be compared",
+        "docs/fleet.md",
+        (
+            "hwnuma diff node001.xml node002.xml",
+            "hwnuma diff --mode exclusive before.xml.gz",
+            "hwnuma diff monday.json tuesday.json",
+        ),
+    ),
+    "fleet": CommandHelp(
+        LOOK,
+        "fleet [options] FILE|DIR…",
+        "0 all are alike, 1 some differ or are broken, 2 none could be compared",
+        "docs/fleet.md",
+        ("hwnuma fleet DIR", "hwnuma fleet --format json node*.xml.gz"),
+    ),
     "verify": CommandHelp(
         CHECK,
         "verify [options] [PID…]",

@@ -5,6 +5,7 @@
     client.register_plugin(HwnumaPlugin("node"))                            # under dask-cuda: after its own
     dask worker SCHEDULER --preload hwnuma.integrations.dask                # options: HWNUMA_MODE and the others
     LocalCluster(n_workers=4, plugins={HwnumaPlugin("exclusive", ranks=4, gpus="none")})
+    captures = hwnuma.integrations.dask.capture_all(client, "DIR")          # every machine, for hwnuma fleet DIR
 
 A worker of dask-cuda drives the first GPU of its own ``CUDA_VISIBLE_DEVICES``; another one has a rank if its name is a
 number or ends in one (``LocalCluster``, and ``dask worker --name NAME --nworkers N``).
@@ -16,12 +17,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from distributed import Worker, WorkerPlugin
+from distributed import Client, Worker, WorkerPlugin
 
 from hwnuma.environment.local_rank import local_world_size
 from hwnuma.errors import LocalRankError
+from hwnuma.integrations.captures import capture_here, gathered
 from hwnuma.integrations.devices import bind_to_devices
 from hwnuma.launch.bind import bind_job
+from hwnuma.launch.capture import Capture
 from hwnuma.launch.job import Job
 from hwnuma.launch.told import Told
 from hwnuma.model.gpu import Gpu
@@ -126,3 +129,28 @@ def rank_of(name: object, ranks: int) -> int:
             "--nworkers N, or in a LocalCluster"
         )
     return int(match[1])
+
+
+def capture_all(
+    client: Client, folder: str | os.PathLike[str] | None = None, *, anonymous: bool = False
+) -> dict[str, Capture]:
+    """Capture every machine of a Dask cluster, as ``hwnuma capture`` does on each: in one worker of it.
+
+    hwnuma has to be installed where the workers run. The visible devices that dask-cuda tells its workers are a
+    worker's, and are not kept; the affinity is the worker's, so capture before anything binds the workers.
+
+    Args:
+        client: of the cluster.
+        folder: where to save each as ``HOST.xml.gz``, for ``hwnuma fleet``; by default nowhere.
+        anonymous: leave out what says whose machine it is.
+
+    Returns:
+        The captures by host. A machine that could not be captured is not among them, and a warning says why.
+
+    Raises:
+        HwnumaError: none could be captured, or a file cannot be written.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    one_of_each = {facts["host"]: address for address, facts in workers.items()}
+    told = client.run(capture_here, anonymous, workers=list(one_of_each.values()), on_error="return")
+    return gathered({host: told.get(address) for host, address in one_of_each.items()}, folder)

@@ -14,6 +14,8 @@ from hwnuma.model.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hwnuma.captures.anonymous import LeftOut
     from hwnuma.model.facts import Facts
     from hwnuma.model.machine import Machine
@@ -42,12 +44,13 @@ class Capture(Value):
         """What was kept beside the topology; None for a topology of another machine, which had nothing beside it."""
         return self.machine.facts
 
-    def save(self, file: str | os.PathLike[str]) -> str:
+    def save(self, file: str | os.PathLike[str], *, host: str | None = None) -> str:
         """Write it into a file, whole or not at all, and never through a link.
 
         Args:
             file: its name, in which ``%N`` or ``%h`` is this host's short name and ``%%`` a percent. What ends in
                 ``.gz`` is compressed. Nobody else may read the file, unless the capture is anonymous.
+            host: the host that was captured, if it is not this one.
 
         Returns:
             The name that it has.
@@ -55,7 +58,7 @@ class Capture(Value):
         Raises:
             OptionError: it cannot be written, or its name has another pattern in it.
         """
-        name = file_named(os.fsdecode(file))
+        name = file_named(os.fsdecode(file), host)
         content = self.document.encode()
         if name.lower().endswith(".gz"):
             from gzip import compress  # only for such a file
@@ -65,18 +68,20 @@ class Capture(Value):
         return name
 
 
-def capture(*, anonymous: bool = False, serials: bool = False) -> Capture:
+def capture(*, anonymous: bool = False, serials: bool = False, environment: Mapping[str, str] | None = None) -> Capture:
     """Capture this machine: elsewhere, ``hwnuma plan --topology FILE`` gives the plan that it gives here.
 
     Args:
         anonymous: leave out serial numbers, addresses and names, and put stand-ins in the place of UUIDs.
         serials: ask NVIDIA's driver for the GPUs' serial numbers too.
+        environment: what visible devices and launchers' variables are read from; by default this process's.
 
     Raises:
         HwnumaError: the topology cannot be loaded, or what was captured cannot be read back.
     """
     with load_this_system(network=True, first_caches=True) as topology:
-        facts = facts_of(topology, os.environ, serials=serials and not anonymous)
+        told = os.environ if environment is None else environment
+        facts = facts_of(topology, told, serials=serials and not anonymous)
         document, left_out = document_of(topology.export_xml(), facts, anonymous=anonymous)
     # As whoever loads it will: what cannot be read is not saved.
     with Topology.from_xml_buffer(document, source="what was captured") as read_back:

@@ -1,4 +1,4 @@
-"""A Slurm of one node on the loopback interface, for the time of a test session: munged, slurmctld, slurmd."""
+"""A Slurm of one node or several on the loopback interface: munged, slurmctld, and a slurmd for each node."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +19,7 @@ NODE = "localhost"
 # their parents, so that no cgroup has to be writable.
 CONFIGURATION = """
 ClusterName=hwnuma
-SlurmctldHost={node}(127.0.0.1)
+SlurmctldHost={controller}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -27,13 +27,12 @@ AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 MpiDefault=none
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/affinity
 JobAcctGatherType=jobacct_gather/none
@@ -42,8 +41,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 KillWait=5
 ReturnToService=2
-NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus}
-PartitionName=all Nodes={node} Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES
+{nodes}
+PartitionName=all Nodes={names} Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES
 """
 
 
@@ -70,9 +69,15 @@ def free_port() -> int:
 class OneNodeSlurm:
     """The daemons and their files, in a folder of their own."""
 
-    def __init__(self, folder: Path) -> None:
-        """Prepare to start in a folder."""
+    def __init__(self, folder: Path, nodes: Sequence[str] = (NODE,)) -> None:
+        """Prepare to start in a folder.
+
+        Args:
+            folder: for all files.
+            nodes: their names. Other ones than `NODE` are this machine in a UTS namespace, where it is called so.
+        """
         self.folder = folder
+        self.nodes = nodes
         self.daemons: list[subprocess.Popen[bytes]] = []
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
@@ -82,14 +87,16 @@ class OneNodeSlurm:
 
     def start(self) -> None:
         """Start the daemons, each in the foreground as a child, and wait until the node takes jobs."""
-        for name in ("state", "spool"):
+        for name in ("state", *(f"spool-{node}" for node in self.nodes)):
             (self.folder / name).mkdir()
         key = self.folder / "munge.key"
         key.touch(0o600)
         key.write_bytes(os.urandom(1024))
+        nodes = [f"NodeName={node} NodeAddr=127.0.0.1 Port={free_port()} CPUs={os.cpu_count()}" for node in self.nodes]
+        names, port = ",".join(self.nodes), free_port()
         (self.folder / "slurm.conf").write_text(
             CONFIGURATION.format(
-                folder=self.folder, node=NODE, cpus=os.cpu_count(), controller_port=free_port(), node_port=free_port()
+                folder=self.folder, controller=NODE, names=names, controller_port=port, nodes="\n".join(nodes)
             )
         )
         folder = self.folder
@@ -101,8 +108,12 @@ class OneNodeSlurm:
         self._until(lambda: (folder / "munge.socket").exists(), "munged has a socket")
         self._daemon("slurmctld", "-D")
         self._until(lambda: "is UP" in self._asked("scontrol", "ping"), "slurmctld answers")
-        self._daemon("slurmd", "-D", "-N", NODE)
-        self._until(lambda: self._asked("sinfo", "--noheader", "--format=%T") == "idle", "the node is idle")
+        for node in self.nodes:
+            self._daemon("slurmd", "-D", "-N", node, called="" if node == NODE else node)
+        self._until(
+            lambda: self._asked("sinfo", "--noheader", "--format=%T %D") == f"idle {len(self.nodes)}",
+            "the nodes are idle",
+        )
 
     def stop(self) -> None:
         """End the daemons, the last one first, and wait for them."""
@@ -114,9 +125,12 @@ class OneNodeSlurm:
                 daemon.kill()
                 daemon.wait()
 
-    def _daemon(self, name: str, *arguments: str) -> None:
-        with (self.folder / f"{name}.output").open("wb") as output:
-            command, variables = [program(name) or name, *arguments], self.environment(os.environ)
+    def _daemon(self, name: str, *arguments: str, called: str = "") -> None:
+        """Start a daemon; on a machine that is called otherwise, if that is asked for."""
+        command, variables = [program(name) or name, *arguments], self.environment(os.environ)
+        if called:
+            command = ["unshare", "--uts", "sh", "-c", f'hostname {called} && exec "$@"', "sh", *command]
+        with (self.folder / f"{name}{called}.output").open("wb") as output:
             self.daemons.append(
                 subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
             )

@@ -23,6 +23,7 @@ from hwnuma.integrations.processes import plan_here
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.gpu import Gpu
 from tests.launchers.jobs import LIMIT, environment, planned, require_module, require_two_cores
+from tests.test_cli import run
 
 if importlib.util.find_spec("distributed"):
     from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster, WorkerPlugin
@@ -175,3 +176,16 @@ def test_a_name_that_tells_no_rank_is_refused(name: object) -> None:
     """The message repeats the name and says which numbers there can be."""
     with pytest.raises(LocalRankError, match="from 0 to 3"):
         rank_of(name, 4)
+
+
+def test_all_machines_of_a_cluster_are_captured(tmp_path: Path) -> None:
+    """One file for this one machine with its two workers, without the devices of either; `hwnuma fleet` reads it."""
+    from hwnuma.integrations.dask import capture_all
+
+    host = os.uname().nodename.partition(".")[0]
+    with client_of(cuda_cluster()) as client:
+        captures = capture_all(client, tmp_path)
+    assert list(captures) == [host]
+    assert captures[host].facts is not None
+    assert "CUDA_VISIBLE_DEVICES" not in dict(captures[host].facts.variables)
+    assert run("fleet", str(tmp_path)).stdout == f"1 machine, all alike\n\nnorm, 1: {host}\n"

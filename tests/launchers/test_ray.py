@@ -19,6 +19,7 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.options import AffinityMode, NumaOptions
 from tests.launchers.jobs import LIMIT, require_module, require_two_cores
 from tests.launchers.rank import allowed_cpus
+from tests.test_cli import run
 
 pytestmark = pytest.mark.launchers
 
@@ -165,3 +166,16 @@ def _loop(configuration: dict[str, str]) -> None:
     import ray
 
     (Path(configuration["folder"]) / f"{ray.get_gpu_ids()[0]}.cpus").write_text(allowed_cpus())
+
+
+@pytest.mark.usefixtures("ray")
+def test_all_machines_of_a_cluster_are_captured(tmp_path: Path) -> None:
+    """One file for this one machine, though Ray hides its GPUs from a task that asks for none; `hwnuma fleet` reads it."""
+    from hwnuma.integrations.ray import capture_all
+
+    captures = capture_all(tmp_path)
+    host = os.uname().nodename.partition(".")[0]
+    assert list(captures) == [host]
+    assert captures[host].facts is not None
+    assert "CUDA_VISIBLE_DEVICES" not in dict(captures[host].facts.variables)
+    assert run("fleet", str(tmp_path)).stdout == f"1 machine, all alike\n\nnorm, 1: {host}\n"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.launchers.jobs import LIMIT, environment, planned, require_module, require_two_cores, run, started
-from tests.launchers.slurm import OneNodeSlurm
+from tests.launchers.slurm import OneNodeSlurm, missing
+from tests.require import require
+from tests.test_cli import run as hwnuma
 
 pytestmark = [pytest.mark.launchers, pytest.mark.root]
 
@@ -92,3 +95,22 @@ def test_one_task_a_node_starts_torchrun(variables: dict[str, str], tmp_path: Pa
     assert told.cpus() == planned(variables, *EXCLUSIVE)
     answers = [told[rank, 0] for rank in range(2)]
     assert [(answer["variable"], answer["warnings"]) for answer in answers] == [("LOCAL_RANK", [])] * 2
+
+
+def test_a_step_captures_every_node(tmp_path: Path) -> None:
+    """`srun --ntasks-per-node=1 hwnuma capture DIR/%N.xml` as typed, on two nodes: a file of each, which are alike.
+
+    The nodes are this machine under two names, each with a slurmd of its own.
+    """
+    require(not missing(), missing())
+    with tempfile.TemporaryDirectory(prefix="hwnuma-slurm-") as folder:
+        slurm = OneNodeSlurm(Path(folder), ("node1", "node2"))
+        try:
+            slurm.start()
+            command = ["srun", "-N2", "--ntasks-per-node=1", "hwnuma", "capture", f"{tmp_path}/%N.xml"]
+            status, _, errors, _ = run(command, slurm.environment(environment()), tmp_path)
+            assert status == 0, errors + slurm.logs()
+        finally:
+            slurm.stop()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["node1.xml", "node2.xml"]
+    assert hwnuma("fleet", str(tmp_path)).stdout == "2 machines, all alike\n\nnorm, 2: node[1-2]\n"
