@@ -260,6 +260,18 @@ def _bind(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return bind_command(parsed, environment)
 
 
+def _bench_arguments(parser: argparse.ArgumentParser) -> None:
+    from hwnuma.cli import bench  # only for this command
+
+    bench.add_bench_arguments(parser)
+
+
+def _bench(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.cli.bench import bench_command
+
+    return bench_command(parsed, environment)
+
+
 class Command(Value):
     """A command: what ``--help`` says of it, what adds its arguments to a parser, and what runs it."""
 
@@ -275,6 +287,7 @@ COMMANDS = {
     "gpus": Command("List the GPUs, and where the knowledge of each one's place comes from", _gpus_arguments, _gpus),
     "topo": Command("Show how near GPUs and network cards are to each other", _topo_arguments, _topo),
     "capture": Command("Save this machine, GPUs included, to plan and test on elsewhere", _capture_arguments, _capture),
+    "bench": Command("Measure what binding gives on this machine", _bench_arguments, _bench),
     "verify": Command(
         "Read back whether running processes, all their threads, are where they should be", _verify_arguments, _verify
     ),
