@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import commands, counts, discovery, library, machine, results, verifying
+from benchmarks import commands, counts, discovery, library, machine, memory, results, verifying
 from benchmarks.goals import ROWS, lines_of
 from benchmarks.results import Result
 from benchmarks.settings import QUICK_ROUNDS, Measured, Settings, Skipped
@@ -27,6 +27,7 @@ MEASURES: dict[str, Callable[[Settings], Measured]] = {
     "cli": commands.cli,
     "discovery": discovery.discovery,
     "verify": verifying.verify,
+    "memory": memory.memory,
 }
 
 
