@@ -1,4 +1,4 @@
-"""The build's one call that pyproject.toml cannot express: the cffi extension and the library it carries."""
+"""The build's one call that pyproject.toml cannot express: the cffi extensions and the library that one carries."""
 
 import sysconfig
 
@@ -9,5 +9,8 @@ from cffi_build.commands import BuildExtWithHwloc, BuildPyWithMachines
 # A free-threaded Python has no stable ABI before 3.15, and its wheel is for that one version.
 stable_abi = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp310"}}
 
-commands = {"build_ext": BuildExtWithHwloc, "build_py": BuildPyWithMachines}
-setup(cffi_modules=["cffi_build/module.py:ffibuilder"], cmdclass=commands, options=stable_abi)
+setup(
+    cffi_modules=["cffi_build/module.py:ffibuilder", "cffi_build/kernels_module.py:ffibuilder"],
+    cmdclass={"build_ext": BuildExtWithHwloc, "build_py": BuildPyWithMachines},
+    options=stable_abi,
+)

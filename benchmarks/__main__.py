@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import commands, counts, discovery, fleet, library, machine, results, verifying
+from benchmarks import commands, counts, discovery, fleet, library, machine, memory, results, verifying
 from benchmarks.goals import ROWS, lines_of
 from benchmarks.results import Result
 from benchmarks.settings import QUICK_ROUNDS, Measured, Settings, Skipped
@@ -28,6 +28,7 @@ MEASURES: dict[str, Callable[[Settings], Measured]] = {
     "discovery": discovery.discovery,
     "fleet": fleet.fleet,
     "verify": verifying.verify,
+    "memory": memory.memory,
 }
 
 

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure is to be at most, or at least."""
+    """What a figure is to be at most, or at least, or both: then `least` is the other bound."""
 
     limit: float
     at_least: bool = False
+    least: float | None = None
 
     def met(self, value: float) -> bool:
         """Whether a median reaches it."""
+        if self.least is not None and value < self.least:
+            return False
         return value >= self.limit if self.at_least else value <= self.limit
 
     def __str__(self) -> str:
+        if self.least is not None:
+            return f"{self.least:g} to {self.limit:g}"
         return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
 
 
@@ -49,6 +54,10 @@ class Line:
 
 def _at_most(limit: float) -> Goal:
     return Goal(limit)
+
+
+def _between(least: float, limit: float) -> Goal:
+    return Goal(limit, least=least)
 
 
 def _at_least(limit: float) -> Goal:
@@ -111,6 +120,9 @@ LINES = (
     Line("fleet.memory", "`hwnuma fleet` of 10,000 captures, all its processes at once", "MiB", _at_most(400)),
     Line("verify.empty", "`verify` of a process with a memory policy, a thread", "µs", _at_most(50)),
     Line("verify.heap", "the same with 1 GiB of heap", "µs", _at_most(50)),
+    Line("memory.copy", "`hwnuma bench`, copy, all cores of a node: ours / STREAM's", goal=_between(0.85, 1.15)),
+    Line("memory.triad", "the same, triad: ours / STREAM's", goal=_between(0.85, 1.15)),
+    Line("memory.chase", "the same, latency: ours / that of a chase as lmbench's", goal=_between(0.85, 1.15)),
 )
 
 ROWS = tuple(dict.fromkeys(line.row for line in LINES))

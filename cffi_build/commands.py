@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from cffi import FFI
     from setuptools import Extension
 
+# The kernels of `hwnuma bench` are an extension of their own, which knows nothing of libhwloc.
+_WITH_HWLOC = "hwnuma.hwloc._hwloc"
+
 
 class BuildExtWithHwloc(build_ext):
     """Build the extension against the libhwloc that is found, and put the carried one, if one is, beside it."""
@@ -30,6 +33,8 @@ class BuildExtWithHwloc(build_ext):
 
     def pre_run(self, extension: Extension, _ffi: FFI) -> None:
         """Tell the extension where libhwloc is; cffi calls this before it writes the C source."""
+        if extension.name != _WITH_HWLOC:
+            return
         hwloc = find_hwloc()
         if hwloc.to_carry is not None:
             hwloc = carry(hwloc, Path(self.build_temp))

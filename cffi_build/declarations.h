@@ -90,6 +90,8 @@ int hwnuma_copy_out(hwloc_topology_t topology, struct hwnuma_text *text);
 int hwnuma_add_info(hwloc_topology_t topology, int is_openfabrics, const char *device, const char *name,
                     const char *value);
 
+long long hwnuma_memory_attribute(hwloc_topology_t topology, int is_latency, hwloc_const_bitmap_t cpus, unsigned node);
+
 #define TRIAL_SECONDS ...
 #define TRIAL_MEGABYTES ...
 enum hwnuma_outcome {

@@ -44,6 +44,10 @@ int hwnuma_copy_out(hwloc_topology_t topology, struct hwnuma_text *text);
 int hwnuma_add_info(hwloc_topology_t topology, int is_openfabrics, const char *device, const char *name,
                     const char *value);
 
+/* What the firmware says of a node's memory as some CPUs see it: bandwidth in MiB/s, or latency in ns (hwloc's
+ * memory attributes). -1 where it does not tell. */
+long long hwnuma_memory_attribute(hwloc_topology_t topology, int is_latency, hwloc_const_bitmap_t cpus, unsigned node);
+
 /* Bounds of a trial: wall clock and CPU time (a DGX takes 2 ms, a machine of 8,192 CPUs some 100), and memory beyond
  * what this process has (a DGX takes 2 MB). */
 #define TRIAL_SECONDS 4

@@ -9,7 +9,10 @@ from cffi import FFI
 
 _HERE = Path(__file__).resolve().parent
 
-_SOURCES = ("annotate.c", "bind_self.c", "configure.c", "copy_out.c", "fork_safe.c", "look_at_xml.c", "try_xml.c")
+_SOURCES = (
+    "annotate.c", "bind_self.c", "configure.c", "copy_out.c", "fork_safe.c", "look_at_xml.c", "memory_attributes.c",
+    "try_xml.c",
+)  # fmt: skip
 
 ffibuilder = FFI()
 ffibuilder.cdef((_HERE / "declarations.h").read_text())

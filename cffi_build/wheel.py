@@ -20,7 +20,10 @@ from cffi_build.carry import CARRIED_NAME
 from cffi_build.find_hwloc import takes_hwloc_from_package
 
 _PROJECT = Path(__file__).resolve().parents[1]
-_NEEDED = ("hwnuma/hwloc/_hwloc.abi3.so", f"hwnuma/hwloc/{CARRIED_NAME}", "/licenses/LICENSE", "/licenses/NOTICE")
+_NEEDED = (
+    "hwnuma/hwloc/_hwloc.abi3.so", f"hwnuma/hwloc/{CARRIED_NAME}", "hwnuma/measure/_kernels.abi3.so",
+    "/licenses/LICENSE", "/licenses/NOTICE",
+)  # fmt: skip
 
 
 def main() -> None:

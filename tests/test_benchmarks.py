@@ -49,6 +49,10 @@ def test_each_row_has_what_measures_it() -> None:
         (Goal(2.0), 2.01, False),
         (Goal(2.0, at_least=True), 2.0, True),
         (Goal(2.0, at_least=True), 1.99, False),
+        (Goal(1.15, least=0.85), 0.85, True),
+        (Goal(1.15, least=0.85), 1.15, True),
+        (Goal(1.15, least=0.85), 0.84, False),
+        (Goal(1.15, least=0.85), 1.16, False),
     ],
 )
 def test_a_goal_is_met_up_to_its_limit(goal: Goal, value: float, met: bool) -> None:

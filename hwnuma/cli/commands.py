@@ -284,6 +284,18 @@ def _bind(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return bind_command(parsed, environment)
 
 
+def _bench_arguments(parser: argparse.ArgumentParser) -> None:
+    from hwnuma.cli import bench  # only for this command
+
+    bench.add_bench_arguments(parser)
+
+
+def _bench(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.cli.bench import bench_command
+
+    return bench_command(parsed, environment)
+
+
 class Command(Value):
     """A command: what ``--help`` says of it, what adds its arguments to a parser, and what runs it."""
 
@@ -301,6 +313,7 @@ COMMANDS = {
     "capture": Command("Save this machine, GPUs included, to plan and test on elsewhere", _capture_arguments, _capture),
     "diff": Command("Show what differs between two machines or two plans", _diff_arguments, _diff),
     "fleet": Command("Sort many captured machines, and show which are set up differently", _fleet_arguments, _fleet),
+    "bench": Command("Measure what binding gives on this machine", _bench_arguments, _bench),
     "verify": Command(
         "Read back whether running processes, all their threads, are where they should be", _verify_arguments, _verify
     ),

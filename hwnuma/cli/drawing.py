@@ -66,7 +66,7 @@ def write(path: str, pictures: Sequence[Picture], words: Sequence[str], document
         from hwnuma.report.svg import pictures_as_svg  # likewise
 
         content = pictures_as_svg(pictures, command).encode()
-        content = content if kind == SVG else _converted(content, kind)
+        content = content if kind == SVG else converted(content, kind)
     write_whole_file(path, content)
 
 
@@ -83,7 +83,16 @@ def _xml(pictures: Sequence[Picture], command: str, document: str) -> str:
 # ---- PNG and PDF ---------------------------------------------------------------------------------------------
 
 
-def _converted(svg: bytes, kind: str) -> bytes:
+def converted(svg: bytes, kind: str) -> bytes:
+    """Make a PNG or a PDF of an SVG.
+
+    Args:
+        svg: the document.
+        kind: the file's ending.
+
+    Raises:
+        OptionError: what makes it is missing, or fails.
+    """
     for convert in (_by_cairosvg, _by_librsvg):
         made = convert(svg, kind)
         if made is not None:

@@ -114,6 +114,18 @@ HELP = {
         "docs/fleet.md",
         ("hwnuma fleet DIR", "hwnuma fleet --format json node*.xml.gz"),
     ),
+    "bench": CommandHelp(
+        LOOK,
+        "bench [options]",
+        "0 measured, 1 a thread or memory could not be bound, 2 nothing could be measured (a busy machine, too little "
+        "memory)",
+        "docs/bench.md",
+        (
+            "hwnuma bench",
+            "hwnuma bench --seconds 120 --memory 4G --format json",
+            "hwnuma bench --output bench.svg",
+        ),
+    ),
     "verify": CommandHelp(
         CHECK,
         "verify [options] [PID…]",

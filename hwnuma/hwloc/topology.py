@@ -273,6 +273,22 @@ class Topology:
                     check(lib.hwnuma_add_info(handle, *asked), "hwloc_obj_add_info")
         self._machine = self._copied = None
 
+    def memory_attributes(self, cpuset: CpuSet, node: int) -> tuple[int | None, int | None]:
+        """What the firmware says of a node's memory as some CPUs see it (hwloc_memattr_get_value).
+
+        Args:
+            cpuset: the CPUs.
+            node: the node's OS index.
+
+        Returns:
+            The bandwidth in MiB/s and the latency in ns; None of what is not told.
+        """
+        bitmap = new_bitmap(cpuset)
+        with _InUse(self) as handle:
+            found = [int(lib.hwnuma_memory_attribute(handle, which, bitmap, node)) for which in (0, 1)]
+        bandwidth, latency = (None if value < 0 else value for value in found)
+        return bandwidth, latency
+
     def export_xml(self) -> str:
         """Write the topology as XML (hwloc_topology_export_xmlbuffer), PCI devices and disallowed CPUs included.
 
@@ -428,6 +444,29 @@ class Topology:
                 lib.hwloc_set_membind(_to_bind(handle, self._source), new_bitmap(nodeset), kind, flags),
                 f"hwloc_set_membind, {policy}, to NUMA nodes {nodeset or 'none'}",
             )
+
+    def set_area_membind(self, address: int, size: int, nodeset: NodeSet, policy: MemoryPolicy) -> None:
+        """Set the memory policy of a part of this process's memory (hwloc_set_area_membind), whoever touches it.
+
+        Args:
+            address: where it begins, at a page's border.
+            size: in bytes.
+            nodeset: where its pages are to come from; those that it has already stay.
+            policy: the policy.
+
+        Raises:
+            NotThisSystemError: the topology is another machine's.
+            HwlocError: the kernel refused.
+        """
+        kind, extra = MEMBIND[policy.value]
+        with _InUse(self) as handle:
+            check(
+                lib.hwloc_set_area_membind(
+                    _to_bind(handle, self._source), ffi.cast("void *", address), size, new_bitmap(nodeset), kind,
+                    lib.HWLOC_MEMBIND_BYNODESET | extra,
+                ),
+                f"hwloc_set_area_membind, {policy}, to NUMA nodes {nodeset or 'none'}",
+            )  # fmt: skip
 
     def get_membind(self) -> tuple[frozenset[MemoryPolicy], NodeSet]:
         """Read the calling thread's memory policy (hwloc_get_membind, THREAD).

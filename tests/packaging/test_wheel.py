@@ -32,6 +32,7 @@ def test_holds_libhwloc_and_both_licences(wheel: Path) -> None:
     assert [name for name in names if ".so" in name] == [
         "hwnuma/hwloc/_hwloc.abi3.so",
         "hwnuma/hwloc/libhwloc-hwnuma.so.15",
+        "hwnuma/measure/_kernels.abi3.so",
     ]
     assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {"hwnuma"}
     assert "BSD-3-Clause" in notice

@@ -17,6 +17,8 @@ Each argument is a section of the answer:
   each rank; where memory is ahead of migrating it to the last node, and after; what `hwnuma verify` says of a process
   before and after it was moved away;
 - ``defeaters``: the names of what `hwnuma verify` says defeats a binding, each provoked here one after the other;
+- ``bench``: what `hwnuma bench` measures, as its JSON has it, and where this file itself saw its buffers meanwhile: for each
+  node how many mappings of a buffer's size had all their pages there, and how many had one elsewhere;
 - ``capture``: nothing but the exit status of `hwnuma capture`, which leaves its file for the host.
 
 Sets are sorted lists of the kernel's numbers; groups of CPUs are sorted lists of such lists. What one rank gets in a
@@ -63,6 +65,22 @@ _HWNUMA = (sys.executable, "-m", "hwnuma")
 
 # All ranks in one mode only: every command takes some seconds in a guest. It is the mode that gives each rank its own.
 EXEC_MODE = "exclusive"
+
+# `hwnuma bench --format json`, but for as many rounds as a verdict takes, however long these take here.
+_BENCH = """
+import json
+from hwnuma.launch.system import load_this_system
+from hwnuma.measure.matrix import Asked, measure
+from hwnuma.measure.statistics import ENOUGH
+from hwnuma.report.bench import bench_as_data
+
+with load_this_system(pci=False) as topology:
+    found = measure(topology, topology.machine(), Asked(seconds=0.1, busy=True), _rounds=ENOUGH)
+print(json.dumps(bench_as_data(found)))
+"""
+
+# Pages of the least buffer.
+_LARGE = 512
 
 # How torchrun is asked to start workers by hwnuma: in two modes each plans for itself, in two the launcher has planned.
 _TORCHRUN_ARGUMENTS = {
@@ -544,6 +562,40 @@ def _defeating(pid: int, cpus: str) -> dict[str, object]:
     return {"status": done.returncode, "names": [each["name"] for each in row["defeaters"]]}
 
 
+def bench(_gpus: Sequence[str]) -> dict[str, object]:
+    """Measure the whole matrix, and look from outside where the buffers are, until it ends."""
+    command = [sys.executable, "-c", _BENCH]
+    seen: list[list[dict[int, int]]] = []
+    with tempfile.TemporaryFile("w+") as output, subprocess.Popen(command, stdout=output) as process:
+        while process.poll() is None:
+            seen.append(_large_mappings(process.pid))
+            time.sleep(1)
+        output.seek(0)
+        measured = json.load(output)
+    pages = measured["buffer_bytes"] // os.sysconf("SC_PAGESIZE")
+    whole = [[nodes for nodes in each if sum(nodes.values()) == pages] for each in seen]
+    most = max(whole, key=len)
+    alone = {node: sum(nodes == {node: pages} for nodes in most) for node in _numbered(_NODES, "node")}
+    return {"status": process.returncode, "measured": measured, "alone": alone,
+            "elsewhere": sum(len(nodes) > 1 for each in whole for nodes in each)}  # fmt: skip
+
+
+def _large_mappings(pid: int) -> list[dict[int, int]]:
+    """Return how many pages each anonymous mapping of at least 2 MiB has on which node, as the kernel has it now."""
+    try:
+        lines = Path(f"/proc/{pid}/numa_maps").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    found = []
+    for line in lines:
+        words = line.split()
+        nodes = {int(name[1:]): int(count) for name, _, count in (word.partition("=") for word in words)
+                 if name[:1] == "N" and name[1:].isdigit()}  # fmt: skip
+        if sum(nodes.values()) >= _LARGE and not any(word.startswith(("file=", "heap", "stack")) for word in words):
+            found.append(nodes)
+    return found
+
+
 def capture(_gpus: Sequence[str]) -> int:
     """Let hwnuma save this machine where the host finds it."""
     return _hwnuma(["capture", _CAPTURED]).returncode
@@ -559,6 +611,7 @@ _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "exec": execute,
     "memory": memory,
     "defeaters": defeaters,
+    "bench": bench,
     "capture": capture,
 }
 

@@ -1,0 +1,1 @@
+"""Measuring on this machine: memory bandwidth and latency by NUMA node, and what binding gives."""
