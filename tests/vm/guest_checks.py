@@ -17,7 +17,8 @@ Each argument is a section of the answer:
   each rank; where memory is ahead of migrating it to the last node, and after; what `hwnuma verify` says of a process
   before and after it was moved away;
 - ``defeaters``: the names of what `hwnuma verify` says defeats a binding, each provoked here one after the other;
-- ``capture``: nothing but the exit status of `hwnuma capture`, which leaves its file for the host.
+- ``capture``: nothing but the exit status of `hwnuma capture`, which leaves its file for the host;
+- ``plans``: the JSON of the plans in each mode by each of twenty sets of options (`tests.captured_plans`).
 
 Sets are sorted lists of the kernel's numbers; groups of CPUs are sorted lists of such lists. What one rank gets in a
 mode is its CPUs, or the name of the error's type where it gets none. A section that fails is a traceback, and the
@@ -549,6 +550,13 @@ def capture(_gpus: Sequence[str]) -> int:
     return _hwnuma(["capture", _CAPTURED]).returncode
 
 
+def plans(gpus: Sequence[str]) -> dict[str, str]:
+    """Plan for this machine in every mode by every set of options."""
+    from tests.captured_plans import Task, answer
+
+    return answer(Task(words=("--gpus", ",".join(gpus))))
+
+
 _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "kernel": kernel,
     "topology": topology,
@@ -560,6 +568,7 @@ _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "memory": memory,
     "defeaters": defeaters,
     "capture": capture,
+    "plans": plans,
 }
 
 
