@@ -88,6 +88,12 @@ def _capture_arguments(parser: argparse.ArgumentParser) -> None:
     capture.add_capture_arguments(parser)
 
 
+def _schema_arguments(parser: argparse.ArgumentParser) -> None:
+    from hwnuma.cli import schema  # only for this command
+
+    schema.add_schema_arguments(parser)
+
+
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     from hwnuma.cli import processes  # only for this command
 
@@ -248,6 +254,12 @@ def _capture(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return capture_command(parsed, environment)
 
 
+def _schema(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.cli.schema import schema_command
+
+    return schema_command(parsed, environment)
+
+
 def _verify(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from hwnuma.cli.processes import verify_command
 
@@ -275,6 +287,7 @@ COMMANDS = {
     "gpus": Command("List the GPUs, and where the knowledge of each one's place comes from", _gpus_arguments, _gpus),
     "topo": Command("Show how near GPUs and network cards are to each other", _topo_arguments, _topo),
     "capture": Command("Save this machine, GPUs included, to plan and test on elsewhere", _capture_arguments, _capture),
+    "schema": Command("Print the JSON Schema of what a command prints as JSON", _schema_arguments, _schema),
     "verify": Command(
         "Read back whether running processes, all their threads, are where they should be", _verify_arguments, _verify
     ),

@@ -96,6 +96,13 @@ HELP = {
             "hwnuma capture - | ssh laptop hwnuma show --topology -",
         ),
     ),
+    "schema": CommandHelp(
+        LOOK,
+        "schema [NAME]",
+        _DONE,
+        "docs/json.md",
+        ("hwnuma schema", "hwnuma schema plan"),
+    ),
     "verify": CommandHelp(
         CHECK,
         "verify [options] [PID…]",

@@ -1,4 +1,4 @@
-"""The command line: ``hwnuma plan | exec | verify | bind | show | gpus | topo | capture``, from words to a command."""
+"""The command line: ``hwnuma plan | exec | verify | bind | show | gpus | topo | …``, from words to a command."""
 
 from __future__ import annotations
 
