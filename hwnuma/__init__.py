@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from hwnuma.model.plan import Binding, Plan
     from hwnuma.processes.verification import Verification, verify
+    from hwnuma.report.json_schema import json_schema
 
 __all__ = [
     "AffinityMode",
@@ -91,6 +92,7 @@ __all__ = [
     "bound",
     "capture",
     "gpus_at",
+    "json_schema",
     "plan",
     "plan_here",
     "verify",
@@ -114,6 +116,7 @@ _ROOMS = {
     ),
     "model.plan": ("Binding", "Plan"),
     "processes.verification": ("Verification", "verify"),
+    "report.json_schema": ("json_schema",),
 }  # fmt: skip
 
 

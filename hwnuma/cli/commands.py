@@ -100,6 +100,12 @@ def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
     fleet.add_fleet_arguments(parser)
 
 
+def _schema_arguments(parser: argparse.ArgumentParser) -> None:
+    from hwnuma.cli import schema  # only for this command
+
+    schema.add_schema_arguments(parser)
+
+
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     from hwnuma.cli import processes  # only for this command
 
@@ -272,6 +278,12 @@ def _fleet(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return fleet_command(parsed, environment)
 
 
+def _schema(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hwnuma.cli.schema import schema_command
+
+    return schema_command(parsed, environment)
+
+
 def _verify(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from hwnuma.cli.processes import verify_command
 
@@ -314,6 +326,7 @@ COMMANDS = {
     "diff": Command("Show what differs between two machines or two plans", _diff_arguments, _diff),
     "fleet": Command("Sort many captured machines, and show which are set up differently", _fleet_arguments, _fleet),
     "bench": Command("Measure what binding gives on this machine", _bench_arguments, _bench),
+    "schema": Command("Print the JSON Schema of what a command prints as JSON", _schema_arguments, _schema),
     "verify": Command(
         "Read back whether running processes, all their threads, are where they should be", _verify_arguments, _verify
     ),

@@ -126,6 +126,13 @@ HELP = {
             "hwnuma bench --output bench.svg",
         ),
     ),
+    "schema": CommandHelp(
+        LOOK,
+        "schema [NAME]",
+        _DONE,
+        "docs/json.md",
+        ("hwnuma schema", "hwnuma schema plan"),
+    ),
     "verify": CommandHelp(
         CHECK,
         "verify [options] [PID…]",

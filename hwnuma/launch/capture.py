@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 
+from hwnuma.captures.anonymous import anonymous_facts
 from hwnuma.captures.collect import facts_of
 from hwnuma.captures.document import document_of
 from hwnuma.captures.names import file_named
 from hwnuma.hwloc.files import write_whole_file
 from hwnuma.hwloc.topology import Topology
 from hwnuma.launch.system import load_this_system
-from hwnuma.model.value import Value
+from hwnuma.model.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,4 +86,8 @@ def capture(*, anonymous: bool = False, serials: bool = False, environment: Mapp
         document, left_out = document_of(topology.export_xml(), facts, anonymous=anonymous)
     # As whoever loads it will: what cannot be read is not saved.
     with Topology.from_xml_buffer(document, source="what was captured") as read_back:
-        return Capture(document, read_back.machine(), left_out, anonymous)
+        machine = read_back.machine()
+    if facts is not None and machine.facts is None:  # HWLOC_THISSYSTEM has every topology taken for this system's
+        facts = anonymous_facts(facts) if anonymous else facts
+        machine = replace(machine, is_this_system=False, facts=facts, core_speeds=facts.core_speeds)
+    return Capture(document, machine, left_out, anonymous)

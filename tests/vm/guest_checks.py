@@ -19,7 +19,8 @@ Each argument is a section of the answer:
 - ``defeaters``: the names of what `hwnuma verify` says defeats a binding, each provoked here one after the other;
 - ``bench``: what `hwnuma bench` measures, as its JSON has it, and where this file itself saw its buffers meanwhile: for each
   node how many mappings of a buffer's size had all their pages there, and how many had one elsewhere;
-- ``capture``: nothing but the exit status of `hwnuma capture`, which leaves its file for the host.
+- ``capture``: nothing but the exit status of `hwnuma capture`, which leaves its file for the host;
+- ``plans``: the JSON of the plans in each mode by each of twenty sets of options (`tests.captured_plans`).
 
 Sets are sorted lists of the kernel's numbers; groups of CPUs are sorted lists of such lists. What one rank gets in a
 mode is its CPUs, or the name of the error's type where it gets none. A section that fails is a traceback, and the
@@ -601,6 +602,13 @@ def capture(_gpus: Sequence[str]) -> int:
     return _hwnuma(["capture", _CAPTURED]).returncode
 
 
+def plans(gpus: Sequence[str]) -> dict[str, str]:
+    """Plan for this machine in every mode by every set of options."""
+    from tests.captured_plans import Task, answer
+
+    return answer(Task(words=("--gpus", ",".join(gpus))))
+
+
 _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "kernel": kernel,
     "topology": topology,
@@ -613,6 +621,7 @@ _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "defeaters": defeaters,
     "bench": bench,
     "capture": capture,
+    "plans": plans,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hwnuma import Topology
+from tests.captured_plans import OPTION_SETS, Task, answer
 
 from .conftest import Guest
 from .guest_checks import EXEC_MODE, MODES, plan_in_all_modes
@@ -113,3 +114,16 @@ def test_captured_machine_gives_the_same_plan(guest: Guest) -> None:
     with Topology.from_xml_file(guest.out / "captured.xml") as topology:
         machine = topology.machine()
     assert plan_in_all_modes(machine, guest.machine.display_addresses()) == guest.section("plan")
+
+
+@every_machine
+def test_the_plan_outside_is_the_plan_inside(guest: Guest) -> None:
+    """The captured machine gives, outside, what ``hwnuma plan --format json`` gives inside: to the byte, but `topology`."""
+    assert guest.section("capture") == 0
+    gpus = ",".join(guest.machine.display_addresses())
+    variables = {"LOCAL_WORLD_SIZE": "5"}  # this machine's own counts for nothing there
+    outside = answer(Task(topology=str(guest.out / "captured.xml"), words=("--gpus", gpus), environment=variables))
+    inside = guest.section("plans")
+    assert len(inside) == len(MODES) * len(OPTION_SETS)
+    assert {words: text for words, text in outside.items() if inside[words] != text} == {}
+    assert len([text for text in inside.values() if text.startswith("{")]) > len(inside) * 0.7
