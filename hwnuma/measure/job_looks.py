@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25
 # The kernel holds a process's memory map while it counts pages: at most this part of the time goes into looks.
 _PAUSE_PER_LOOK = 20
+# But a look that takes long is not to be the last one: in seconds, and as a part of the time since the first look.
+_SURELY_AGAIN, _SURELY_AGAIN_PART = 1.0, 0.1
 
 
 class Found(Value):
@@ -64,14 +66,18 @@ class Looks:
         self._seen: set[int] = set()
         self._most = Found()
         self._pause = _FIRST_PAUSE
+        self._first: float | None = None
 
     def look(self, pids: Sequence[int]) -> float:
         """Look once, and say how many seconds to wait before the next time."""
         began = time.monotonic()
+        self._first = began if self._first is None else self._first
         verified = [found for found in map(self._verified, pids) if found is not None]
         self._count(verified)
         pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
-        return max(pause, _PAUSE_PER_LOOK * (time.monotonic() - began))
+        now = time.monotonic()
+        at_most = max(_SURELY_AGAIN, _SURELY_AGAIN_PART * (now - self._first))
+        return min(max(pause, _PAUSE_PER_LOOK * (now - began)), at_most)
 
     def found(self) -> Found:
         """The most that was seen."""
