@@ -11,12 +11,14 @@
     ├── NotThisSystemError (RuntimeError)           binding through a topology of another machine
     ├── GpuError (RuntimeError)                     no way to find out which GPUs there are
     │   ├── NvmlError                               NVML itself failed
-    │   └── GpuNotFoundError (LookupError)          a GPU was asked for that is not there
+    │   ├── GpuNotFoundError (LookupError)          a GPU was asked for that is not there
+    │   └── GpuRuntimeError                         CUDA or HIP, asked to time copies, failed
     ├── PlanError (RuntimeError)                    one rank cannot be placed
     │   ├── UnknownLocalityError                    nothing says which NUMA node the GPU is on
     │   ├── NoAllowedCpusError                      the GPU's CPUs are all disallowed here
     │   └── NotEnoughCoresError                     fewer cores than ranks that want their own
     ├── LocalRankError (LookupError)                no launcher told this process its rank
+    ├── JobError (RuntimeError)                     a command that was run to measure it failed
     └── BindingError (OSError)                      the kernel refused a binding, or did another one
 
 Each carries one sentence that says what was tried, what was found and what to do. All are picklable.
@@ -70,6 +72,21 @@ class NvmlError(GpuError):
 
 class GpuNotFoundError(GpuError, LookupError):
     """A GPU was asked for that this machine does not have, or that is not visible."""
+
+
+class GpuRuntimeError(GpuError):
+    """CUDA or HIP failed or is not there: `hwnuma bench` asks them to time copies."""
+
+
+class JobError(HwnumaError, RuntimeError):
+    """A command that was run to measure it did not end well; `last_lines` is the end of its standard error."""
+
+    def __init__(self, sentence: str, last_lines: tuple[str, ...] = ()) -> None:
+        super().__init__(sentence, last_lines)
+        self.last_lines = last_lines
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class PlanError(HwnumaError, RuntimeError):

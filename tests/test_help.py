@@ -81,7 +81,8 @@ def test_every_example_is_a_command_line(example: str) -> None:
 
         assert texts_of(words[1:], EXEC_OPTIONS)[1][0] == "python"
     else:
-        assert whole_parser().parse_args(words[: words.index("|")] if "|" in words else words).command == words[0]
+        end = next((place for place, word in enumerate(words) if word in ("|", "--")), len(words))
+        assert whole_parser().parse_args(words[:end]).command == words[0]
 
 
 def test_version_has_a_short_option() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from hwnuma.cli import bench_job
 from hwnuma.cli.exit_status import DONE
 from hwnuma.cli.interrupts import UndoneFirst
+from hwnuma.cli.options import GPU_OPTIONS
 from hwnuma.cli.output import say, say_data
-from hwnuma.cli.parsing import OUTPUT, format_option
+from hwnuma.cli.parsing import OUTPUT, add_options, format_option
 from hwnuma.cli.progress import Progress
 from hwnuma.cli.terminal import width
 from hwnuma.errors import OptionError
+from hwnuma.launch.job import Job
 from hwnuma.launch.system import load_this_system
+from hwnuma.measure.gpus import GpusToMeasure
 from hwnuma.measure.limits import memory_of, seconds_of
 from hwnuma.measure.matrix import Asked, measure
 from hwnuma.model.characters import printable
+from hwnuma.model.value import replace
 from hwnuma.processes.binding import current_affinity
 
 TYPE_CHECKING = False
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hwnuma.model.measured import Measured
+
+# Of the time, what goes to copies to GPUs, where there are any.
+_FOR_GPUS = 0.25
 
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,26 +47,42 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         "--huge-pages", choices=("on", "off"), default="on", metavar="on|off",
         help="ask for huge pages for the bandwidth (default: on); latency is measured with and without",
     )  # fmt: skip
+    add_options(parser, GPU_OPTIONS)
+    bench_job.add_compare_arguments(parser)
     output = parser.add_argument_group(OUTPUT)
     format_option(output, ("table", "json"))
     output.add_argument("--output", metavar="FILE", help="draw the matrix as a heat map: .svg, .html, .png or .pdf")
 
 
-def bench_command(parsed: argparse.Namespace, _environment: Mapping[str, str]) -> int:
+def bench_command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Run ``hwnuma bench``."""
+    if bench_job.is_asked_for(parsed):
+        return bench_job.compare_command(parsed, environment)
     memory = None if parsed.memory is None else memory_of(parsed.memory)
     asked = Asked(seconds_of(parsed.seconds), memory, parsed.huge_pages == "on", parsed.busy)
     if parsed.output is not None:
         _drawn_as(parsed.output)
+    gpus = GpusToMeasure(Job.asked({option.name: vars(parsed)[option.name] for option in GPU_OPTIONS}, environment))
     with UndoneFirst():
-        found = _measured(asked)
+        found = _measured(asked, gpus)
         _show(parsed, found)
         if found.interrupted:
             raise KeyboardInterrupt
     return DONE
 
 
-def _measured(asked: Asked) -> Measured:
+def _measured(asked: Asked, gpus: GpusToMeasure) -> Measured:
+    """Measure the nodes, and then what the GPUs copy, in a part of the time if there are any."""
+    for_gpus = 0.0 if gpus.why_not else _FOR_GPUS * asked.seconds
+    found = _measured_nodes(replace(asked, seconds=asked.seconds - for_gpus))
+    if found.interrupted:
+        return found
+    measured, sentences = gpus.measure(for_gpus, asked.memory)
+    rows = tuple(each.as_dict() for each in measured)
+    return replace(found, gpus=rows, verdict=(*found.verdict, *sentences))
+
+
+def _measured_nodes(asked: Asked) -> Measured:
     seconds = max(1, round(asked.seconds))
     with load_this_system(pci=False) as topology, Progress(seconds, "seconds") as progress:
         shown = 0

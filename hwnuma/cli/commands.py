@@ -332,3 +332,6 @@ COMMANDS = {
     ),
     "bind": Command("Bind processes that run already, all their threads", _bind_arguments, _bind),
 }
+
+# Commands that run another one, which comes after ``--``. (`exec` takes its words apart by itself.)
+TAKES_A_COMMAND = ("bench",)

@@ -116,14 +116,17 @@ HELP = {
     ),
     "bench": CommandHelp(
         LOOK,
-        "bench [options]",
-        "0 measured, 1 a thread or memory could not be bound, 2 nothing could be measured (a busy machine, too little "
-        "memory)",
+        "bench [options] [--compare MODES -- COMMAND…]",
+        "0 measured, 1 the command failed, or a thread or memory could not be bound, 2 nothing could be measured (a "
+        "busy machine, too little memory)",
         "docs/bench.md",
         (
             "hwnuma bench",
             "hwnuma bench --seconds 120 --memory 4G --format json",
             "hwnuma bench --output bench.svg",
+            "hwnuma bench --compare none,node,exclusive -- torchrun --nproc-per-node=8 train.py",
+            "hwnuma bench --compare none,node --ranks 4 -- ./solver",
+            "hwnuma bench --compare all -- mpirun -n 8 {} ./solver",
         ),
     ),
     "schema": CommandHelp(

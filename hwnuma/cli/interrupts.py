@@ -7,7 +7,7 @@ nothing to put back, so `hwnuma.cli.start` lets the signal end them at once. `hw
 from __future__ import annotations
 
 import os
-from signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal
+from signal import SIG_DFL, SIGHUP, SIGINT, SIGTERM, default_int_handler, getsignal, signal
 
 
 class UndoneFirst:
@@ -26,3 +26,35 @@ class UndoneFirst:
             signal(SIGINT, SIG_DFL)
             if kind is KeyboardInterrupt:
                 os.kill(os.getpid(), SIGINT)
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal that ends a program has come."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class ClearedUpFirst:
+    """A with block that SIGINT, SIGTERM and SIGHUP leave as an exception: what it has started is ended before this is.
+
+    One that would not end the process stays as it is. Any that comes while the block clears up changes nothing.
+    """
+
+    def __enter__(self) -> None:
+        self._handled = [number for number in (SIGINT, SIGTERM, SIGHUP) if getsignal(number) == SIG_DFL]
+        self._is_ending = False
+        for number in self._handled:
+            signal(number, self._end)
+
+    def _end(self, number: int, _frame: object) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            raise _Ended(number)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        for number in self._handled:
+            signal(number, SIG_DFL)
+        if isinstance(error, _Ended):
+            os.kill(os.getpid(), error.number)

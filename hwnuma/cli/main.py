@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hwnuma.cli.commands import COMMANDS
+from hwnuma.cli.commands import COMMANDS, TAKES_A_COMMAND
 from hwnuma.cli.exit_status import DONE, NOTHING_PLANNED, fail, status_of
 from hwnuma.cli.help import HELP, after_options, formatter, overview
 from hwnuma.cli.options import check_variables, meant
@@ -74,11 +74,21 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
             f"invalid choice: there is no command {name!r}{meant(name, COMMANDS)} (choose from {', '.join(COMMANDS)})"
         )
     parser, flags = _parser(name)
-    parsed, unknown = parser.parse_known_args(words)
+    own, job = _apart(words) if name in TAKES_A_COMMAND else (words, None)
+    parsed, unknown = parser.parse_known_args(own)
+    parsed.job_words = job
     if unknown:
         help_of = f"see {parser.prog} {name} --help"
         raise OptionError(f"unrecognized arguments: {' '.join(unknown)}{meant(unknown[0], flags)} ({help_of})")
     return parsed
+
+
+def _apart(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
+    """The words ahead of the first ``--``, and those after it, of which argparse would take out another ``--``."""
+    if "--" not in words:
+        return words, None
+    place = list(words).index("--")
+    return words[:place], words[place + 1 :]
 
 
 def main(words: Sequence[str]) -> int:

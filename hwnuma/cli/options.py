@@ -39,6 +39,8 @@ OTHER_VARIABLES = {
     f"{PREFIX}REQUIRE": "read by hwnuma's tests: what is missing fails instead of being skipped",
     f"{PREFIX}FAKE_NVML": "read by hwnuma's tests: what a made-up driver tells",
     f"{PREFIX}FAKE_NVML_LOG": "read by hwnuma's tests: where that driver writes what it is asked",
+    f"{PREFIX}FAKE_CUDA": "read by hwnuma's tests: what made-up GPUs copy",
+    f"{PREFIX}FAKE_CUDA_LOG": "read by hwnuma's tests: where those write what they are asked",
     f"{PREFIX}PROPERTY_MACHINES": "read by hwnuma's tests: how many machines are made up",
 }
 

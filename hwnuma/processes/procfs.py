@@ -187,6 +187,16 @@ def start_time(pid: int) -> int | None:
     return whole_number(fields[22 - _STAT_FROM], f"the start of /proc/{pid}/stat")
 
 
+def parents() -> dict[int, int]:
+    """The parent of every process that there is now."""
+    found = {}
+    for name in os.listdir("/proc"):
+        fields = _stat(int(name)) if name.isdigit() else []
+        if fields:
+            found[int(name)] = whole_number(fields[4 - _STAT_FROM], f"the parent of /proc/{name}/stat")
+    return found
+
+
 # The number in proc(5) of the first field that `_stat` gives.
 _STAT_FROM = 3
 

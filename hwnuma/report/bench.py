@@ -10,6 +10,7 @@ from hwnuma.model.measured import KINDS, Bandwidth, Estimate, Firmware, Latency,
 from hwnuma.model.numbers import size_text
 from hwnuma.model.plan import SCHEMA
 from hwnuma.model.table import table_lines
+from hwnuma.report.copies import copies_as_lines
 from hwnuma.report.layout import wrapped
 
 
@@ -95,10 +96,10 @@ def bench_as_text(found: Measured, width: int = 80) -> str:
         "",
         *table_lines(_LATENCY_HEADERS, _latency_rows(found)),
         "",
+        *copies_as_lines(found.gpus),
     ]
     for sentence in _about(found):
         lines += wrapped(sentence, width)
-    lines += [line for gpu in found.gpus for line in wrapped(f"GPU: {gpu}", width)]
     for sentence in found.notes:
         lines += wrapped(f"note: {sentence}", width)
     lines.append("")

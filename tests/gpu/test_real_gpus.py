@@ -90,3 +90,19 @@ def test_the_answer_is_torchs(mode: AffinityMode) -> None:
         except (RuntimeError, ValueError) as error:
             pytest.skip(f"torch does not answer here: {error!r}")
         assert made[rank].cpuset == expected
+
+
+def test_bench_measures_copies_of_every_gpu() -> None:
+    """The real libcuda: both ways from each node and unbound, faster than a hard disk and slower than any link."""
+    command = [sys.executable, "-m", "hwnuma", "bench", "--busy", "--seconds", "4", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    measured = {gpu["gpu"]["pci_address"]: gpu for gpu in found["gpus"]}
+    assert set(measured) == {gpu.pci_address for gpu in _gpus()}
+    for gpu in measured.values():
+        assert gpu["error"] == ""
+        alone = {(c["direction"], c["place"]) for c in gpu["copies"] if not c["at_once"]}
+        assert alone >= {("host_to_device", "unbound"), ("device_to_host", "unbound")}
+        for copy in gpu["copies"]:
+            assert 1e9 < copy["bytes_per_second"]["median"] < 1e12

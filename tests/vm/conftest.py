@@ -68,7 +68,7 @@ def _require(condition: bool, reason: str) -> None:
 
 def _boot(machine: Machine, out: Path) -> Guest:
     sections = [*_SECTIONS]
-    sections += ["memory", "bench", "defeaters"] if machine.name == MEMORY_MACHINE else []
+    sections += ["memory", "bench", "defeaters", "compare", "copies"] if machine.name == MEMORY_MACHINE else []
     # Torch last, since it is told not to log. It is imported for torchrun, and not otherwise.
     sections += ["torchrun"] if machine.name in TORCHRUN_MACHINES and _has_torch() else []
     sections += ["torch"] if _has_torch() else []

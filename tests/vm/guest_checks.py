@@ -19,6 +19,9 @@ Each argument is a section of the answer:
 - ``defeaters``: the names of what `hwnuma verify` says defeats a binding, each provoked here one after the other;
 - ``bench``: what `hwnuma bench` measures, as its JSON has it, and where this file itself saw its buffers meanwhile: for each
   node how many mappings of a buffer's size had all their pages there, and how many had one elsewhere;
+- ``compare``: what `hwnuma bench --compare` tells of a program that binds itself late, and of one that does so early, in
+  the modes none and node: remote bytes, and those that the processes counted themselves;
+- ``copies``: what is measured of copies to made-up GPUs, on the displays' nodes, that are faster the nearer memory is;
 - ``capture``: nothing but the exit status of `hwnuma capture`, which leaves its file for the host;
 - ``plans``: the JSON of the plans in each mode by each of twenty sets of options (`tests.captured_plans`).
 
@@ -597,6 +600,99 @@ def _large_mappings(pid: int) -> list[dict[int, int]]:
     return found
 
 
+# Touch memory as a rank of a job: late binds it after it has touched, unless it is bound already; early, before. Then
+# say how much private memory is on other nodes than the rank's own, and stay to be looked at.
+_TOUCH = """
+import os, sys, time
+from tests.vm.machines import parse_list
+variant, own, far, folder = sys.argv[1], int(os.environ["LOCAL_RANK"]), int(sys.argv[2]), sys.argv[3]
+def go_to(node):
+    os.sched_setaffinity(0, parse_list(open(f"/sys/devices/system/node/node{node}/cpulist").read()))
+if variant == "early":
+    go_to(own)
+elif "HWNUMA_BOUND_CPUS" not in os.environ:
+    go_to(far)
+memory = bytearray(32 << 20)
+memory[::4096] = b"x" * (len(memory) // 4096)
+go_to(own)
+remote = 0
+for line in open("/proc/self/numa_maps"):
+    if " file=" not in line:
+        counts = [word[1:].split("=") for word in line.split() if word[0] == "N" and "=" in word]
+        remote += sum(int(pages) * 4096 for node, pages in counts if int(node) != own)
+mode = "node" if "HWNUMA_BOUND_CPUS" in os.environ else "none"
+with open(f"{folder}/{variant}-{mode}-{own}", "w") as file:
+    file.write(str(remote))
+time.sleep(5)
+"""
+
+
+def compare(gpus: Sequence[str]) -> Facts:
+    """Compare a program in two modes, in two variants, and return remote bytes as told and as the program counted."""
+    last = max(_numbered(_NODES, "node"))
+    os.environ["HWNUMA_GPUS"] = ",".join(gpus[:2])
+    answers: Facts = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in ("late", "early"):
+            command = [sys.executable, "-S", "-c", _TOUCH, variant, str(last), folder]
+            told = ["bench", "--compare", "none,node", "--ranks", "2", "--rounds", "1", "--format", "json", "--"]
+            done = _hwnuma([*told, *command])
+            if done.returncode:
+                raise RuntimeError(f"status {done.returncode}: {done.stderr}")
+            found = json.loads(done.stdout)
+            counted = {path.name: int(path.read_text()) for path in Path(folder).glob(f"{variant}-*")}
+            answers[variant] = {
+                each["mode"]: {
+                    "told": each["remote_bytes"] and each["remote_bytes"]["median"],
+                    "counted": sum(size for name, size in counted.items() if f"-{each['mode']}-" in name),
+                    "outside": each["threads_outside"] and each["threads_outside"]["high"],
+                    "processes": each["processes"] and each["processes"]["median"],
+                }
+                for each in found["modes"]
+            }
+            answers[f"{variant} in words"] = [*found["verdict"], *found["notes"]]
+    del os.environ["HWNUMA_GPUS"]
+    return answers
+
+
+# In a process of its own, since the dynamic loader reads its variable as a process starts.
+_COPIES = """
+import json, sys
+from hwnuma.hwloc.topology import Topology
+from hwnuma.devices.discovery import find_gpus
+from hwnuma.measure.gpu_copies import measure_copies, verdicts
+from hwnuma.policy.locality import locate
+with Topology.from_this_system() as topology:
+    found = find_gpus(sys.argv[1], topology.machine(), {})
+    localities = locate(topology.machine(), found.all)
+    measured, notes = measure_copies(topology, topology.machine(), found, localities, 0.0, 4 << 20, runtime="cuda")
+gpus = [each.as_dict() for each in measured]
+print(json.dumps({"gpus": gpus, "verdicts": verdicts(measured), "notes": notes}))
+"""
+
+
+def copies(gpus: Sequence[str]) -> Facts:
+    """Let made-up GPUs on the displays' places copy, the faster the nearer memory is, and return what was measured."""
+    from tests.fake_cuda import FakeCuda, FakeCudaGpu, calls
+
+    distances = {node: (path / "distance").read_text().split() for node, path in _numbered(_NODES, "node").items()}
+    own = {address: int((_PCI_DEVICES / address / "numa_node").read_text()) for address in gpus}
+    fakes = [
+        FakeCudaGpu(address, {other: 10_000 / int(far) for other, far in enumerate(distances[own[address]])})
+        for address in reversed(gpus)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = FakeCuda(fakes).env(Path(folder))
+        command = [sys.executable, "-c", _COPIES, ",".join(gpus)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        made = calls(Path(folder))
+    facts: Facts = json.loads(done.stdout)
+    facts["processes"] = len({pid for pid, _ in made})
+    return facts
+
+
 def capture(_gpus: Sequence[str]) -> int:
     """Let hwnuma save this machine where the host finds it."""
     return _hwnuma(["capture", _CAPTURED]).returncode
@@ -620,6 +716,8 @@ _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "memory": memory,
     "defeaters": defeaters,
     "bench": bench,
+    "compare": compare,
+    "copies": copies,
     "capture": capture,
     "plans": plans,
 }
