@@ -73,7 +73,11 @@ static char *describe(hwloc_const_bitmap_t cpus, hwloc_const_bitmap_t nodes)
     fprintf(out, ") group:%d pu:%d(indexes=", groups, in_group);
     write_indexes(out, cpus, count * groups * in_group);
     fputc(')', out);
-    return fclose(out) == 0 ? text : NULL;
+    int failed = ferror(out);
+    if (fclose(out) == 0 && !failed)
+        return text;
+    free(text);
+    return NULL;
 }
 
 hwloc_topology_t hwnuma_load_for_binding(hwloc_const_bitmap_t cpus, hwloc_const_bitmap_t nodes)
@@ -128,7 +132,8 @@ int hwnuma_bind_self(const char *cpus, const char *nodes, int policy, int flags)
     hwloc_bitmap_t before = hwloc_bitmap_alloc(), found = hwloc_bitmap_alloc();
     hwloc_topology_t topology = NULL;
     int result = -1, with_memory = policy != HWLOC_MEMBIND_DEFAULT;
-    if (hwloc_get_api_version() >> 16 == HWLOC_API_VERSION >> 16 && hwloc_get_api_version() >= HWLOC_API_VERSION
+    if (cpuset != NULL && nodeset != NULL && before != NULL && found != NULL
+        && hwloc_get_api_version() >> 16 == HWLOC_API_VERSION >> 16 && hwloc_get_api_version() >= HWLOC_API_VERSION
         && read_list(cpus, cpuset) == 0
         && (with_memory || *nodes ? read_list(nodes, nodeset) : hwloc_bitmap_set(nodeset, 0)) == 0
         && hwloc_bitmap_last(cpuset) <= HIGHEST_CPU /* a higher one is for the whole program to refuse, or not */

@@ -113,7 +113,7 @@ static void put_all(struct hwnuma_text *text, hwloc_topology_t topology, hwloc_o
             else if (type == HWLOC_OBJ_CORE || !hwloc_bitmap_isincluded(obj->cpuset, in_cores))
                 put_indexed(text, "core", obj);
             if (type == HWLOC_OBJ_CORE)
-                hwloc_bitmap_or(in_cores, in_cores, obj->cpuset);
+                text->failed |= hwloc_bitmap_or(in_cores, in_cores, obj->cpuset) < 0;
         }
     }
 }
@@ -134,7 +134,7 @@ static void put_caches(struct hwnuma_text *text, hwloc_topology_t topology, hwlo
                 put(text, "cache");
                 put_number(text, obj->attr->cache.depth);
                 put_set(text, obj->cpuset);
-                hwloc_bitmap_or(covered, covered, obj->cpuset);
+                text->failed |= hwloc_bitmap_or(covered, covered, obj->cpuset) < 0;
             }
         }
 }

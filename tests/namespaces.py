@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 
 # Who is not root gets to be it in a user namespace, where the kernel lets everybody make one.
@@ -27,3 +28,12 @@ def can_unshare() -> bool:
         subprocess.run(wrap("true"), capture_output=True, check=False).returncode == 0
         for wrap in (without_proc, with_anothers_proc)
     )
+
+
+def in_mounts(contents: Iterable[tuple[str, str]], *command: str) -> list[str]:
+    """Run a command where other contents are mounted over files: each a text, and the file that has it then."""
+    script, words = "mount -t tmpfs none /mnt || exit 125; ", []
+    for number, (content, path) in enumerate(contents):
+        script += f'printf %s "$1" >/mnt/{number} && mount --bind /mnt/{number} "$2" && shift 2 || exit 125; '
+        words += [content, path]
+    return [*_UNSHARE, "--mount", "sh", "-c", script + 'exec "$@"', "sh", *words, *command]

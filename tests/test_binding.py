@@ -90,6 +90,7 @@ def test_one_thread_can_be_bound() -> None:
         other.join()
 
 
+@pytest.mark.fault("threads", "the thread to bind has ended", "gives one line with its number")
 def test_a_thread_that_is_not_there_is_named() -> None:
     """ESRCH, with the number."""
     with Topology.for_binding() as topology, pytest.raises(BindingError, match="no thread 4194303") as caught:
@@ -154,6 +155,7 @@ print(json.dumps({"outside": outside, "now": sorted(os.sched_getaffinity(0))}))
 """
 
 
+@pytest.mark.fault("threads", "threads start and end while a process is bound", "gives all of them bound")
 def test_threads_that_start_while_binding_are_caught() -> None:
     """Four threads start others all the time; after each of 20 binds none is outside."""
     told, _ = answer_of(WHILE_BINDING)
@@ -250,6 +252,7 @@ class Hooked:
         self._after_move(cpuset, thread)
 
 
+@pytest.mark.fault("threads", "a thread starts while a binding is undone", "gives it put back too")
 def test_a_thread_that_is_started_while_undoing_is_put_back_too() -> None:
     """By one that has not been put back yet, after the threads were listed: they are listed again."""
     born: list[Waiting] = []
@@ -329,6 +332,7 @@ def test_threads_are_put_back_as_they_are_listed_and_three_times_at_most(monkeyp
         assert len(listings) == 3
 
 
+@pytest.mark.fault("threads", "two bind one thread at the same time", "gives one of them an error")
 def test_two_that_bind_one_thread_at_the_same_time_are_told() -> None:
     """It does not end in silence with the thread elsewhere: an error, and all is as it was."""
     with Waiting() as fought_for, Topology.for_binding(cpuset=LAST) as topology:
@@ -357,6 +361,9 @@ def test_bound_plans_like_bind() -> None:
     assert affinity() == BEFORE
 
 
+@pytest.mark.fault(
+    "cgroup", "the kernel binds to fewer CPUs than were asked for", "gives an error, and all is as before"
+)
 def test_cpus_that_the_kernel_cuts_are_an_error_and_everything_is_as_before() -> None:
     """The kernel takes CPUs of which one exists and drops the rest; reading back shows it."""
     with pytest.raises(BindingError, match=f"CPUs {LAST},8000 gave CPUs {LAST}"), hwnuma.bound(LAST | CpuSet([8000])):
@@ -380,6 +387,7 @@ def test_another_process_is_bound_with_its_threads() -> None:
     assert affinity() == BEFORE
 
 
+@pytest.mark.fault("proc", "there is no such process", "gives one line with its number")
 def test_a_process_that_is_not_there_is_named() -> None:
     """ESRCH, with the pid."""
     with pytest.raises(BindingError, match="no process 4194303") as caught:
@@ -399,6 +407,7 @@ except BindingError as error:
 """
 
 
+@pytest.mark.fault("proc", "the process to bind is another user's", "gives one line with its owner")
 @pytest.mark.root
 def test_another_users_process_is_refused_with_its_owner() -> None:
     """EPERM, and it says whose process it is."""
@@ -431,6 +440,7 @@ except hwnuma.BindingError as error:
 """
 
 
+@pytest.mark.fault("seccomp", "sched_setaffinity is denied", "gives one line that names the sandbox")
 def test_a_denied_sched_setaffinity_is_told() -> None:
     """By a real seccomp filter: an error that names it, and nothing has changed."""
     require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")

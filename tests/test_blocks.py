@@ -262,6 +262,7 @@ print(json.dumps({"inside": inside, "after": there(), "child": os.read(read, 100
 """
 
 
+@pytest.mark.fault("fork", "a process forks within a block", "gives a child that moves none of its parent's threads")
 def test_a_forked_child_leaves_its_parents_threads_alone() -> None:
     """It leaves the blocks that it was forked in for itself: its one thread goes where its parent's goes."""
     told, _ = answer_of(FORKED)
@@ -272,6 +273,7 @@ def test_a_forked_child_leaves_its_parents_threads_alone() -> None:
     }
 
 
+@pytest.mark.fault("fork", "a process forks while a thread enters a block", "gives a child that does not hang")
 def test_a_fork_while_another_thread_enters_a_block_does_not_hang(workers: tuple[Worker, Worker, Worker]) -> None:
     """The child has no such thread that would give the lock back."""
     held, go_on = threading.Event(), threading.Event()
@@ -334,6 +336,9 @@ print(json.dumps(os.read(read, 100).decode().split()))
 """
 
 
+@pytest.mark.fault(
+    "fork", "a process forks within a block with a memory policy", "gives a child that puts its own back"
+)
 def test_a_forked_child_puts_its_own_memory_policy_back() -> None:
     """It has inherited the policy with the thread that forked it."""
     told, _ = answer_of(FORKED_POLICY, str(policies()))

@@ -164,6 +164,7 @@ def test_nccl_is_told_to_ignore_the_affinity() -> None:
     assert "nccl_ignores_affinity" in found(replace(QUIET, variables={"NCCL_IGNORE_CPU_AFFINITY": "1"}))
 
 
+@pytest.mark.fault("cgroup", "the cpuset has no memory of the node near the GPU", "gives the process as off")
 def test_no_memory_of_the_near_node_is_misplacement() -> None:
     """Nothing can be near: the process is off. Where some of its nodes may be used, it is a warning."""
     nowhere = replace(QUIET, allowed=NodeSet("0"))
@@ -235,6 +236,7 @@ def test_locked_memory_of_a_real_process_is_told_by_node() -> None:
         assert pinned_memory(process.pid) == PinnedMemory()
 
 
+@pytest.mark.fault("proc", "a process ends while it is looked at", "gives nothing of it, and no error")
 def test_a_process_that_has_ended_has_no_conditions_and_no_error() -> None:
     """It may end between the two looks: nothing is known then."""
     around = read_conditions(4194303, Expected(CpuSet("0")))

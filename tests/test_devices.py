@@ -104,6 +104,9 @@ def first_node() -> str:
         return str(topology.machine().cpu_nodes[0].os_index)
 
 
+@pytest.mark.fault(
+    "seccomp", "set_mempolicy is denied, under Dask's and Ray's integrations", "gives the CPUs bound, and a warning"
+)
 def test_a_memory_policy_that_is_denied_is_told(first_node: str) -> None:
     """The CPUs are bound; the warning and the binding's `memory_error` tell of the policy, as with hwnuma.bind."""
     require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")

@@ -82,6 +82,7 @@ def test_closed_descriptors_stay_closed() -> None:
     assert done.stdout == "False\n"
 
 
+@pytest.mark.fault("pipe", "the reader of the command that exec starts leaves", "gives it SIGPIPE, as without hwnuma")
 def test_a_command_whose_reader_leaves_ends_by_sigpipe() -> None:
     """`yes | head -1`: it is killed (a shell's 141), with no word of a broken pipe."""
     done = subprocess.run(
@@ -91,6 +92,9 @@ def test_a_command_whose_reader_leaves_ends_by_sigpipe() -> None:
     assert (done.stdout, done.stderr) == ("y\n141\n", "")
 
 
+@pytest.mark.fault(
+    "signal", "the command that exec starts writes too large a file", "gives it SIGXFSZ, as without hwnuma"
+)
 def test_a_command_that_writes_too_large_a_file_ends_by_sigxfsz(tmp_path: Path) -> None:
     """With a limit on the size of files, the kernel's signal reaches the command."""
     done = subprocess.run(
@@ -101,6 +105,7 @@ def test_a_command_that_writes_too_large_a_file_ends_by_sigxfsz(tmp_path: Path) 
     assert done.returncode == -signal.SIGXFSZ
 
 
+@pytest.mark.fault("disk", "the kernel cannot run the command (ENOEXEC)", "gives exit status 126")
 def test_a_command_that_the_kernel_cannot_run_leaves_the_signals_ignored(tmp_path: Path) -> None:
     """A file of no program's format: the exit status is 126 with one line, and hwnuma goes on as a Python process."""
     wrong = tmp_path / "wrong"

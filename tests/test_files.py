@@ -34,6 +34,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert _read(tmp_path / "link") == b"content"
 
 
+@pytest.mark.fault("disk", "a file to read is endless, or larger than any", "gives one line, and no memory is taken")
 @pytest.mark.parametrize("name", ["/proc/self/maps", "sparse"])
 def test_a_larger_file_is_refused_unread(name: str, tmp_path: Path) -> None:
     """One that says its size (a terabyte here) and one that says 0 and has more."""
@@ -43,6 +44,7 @@ def test_a_larger_file_is_refused_unread(name: str, tmp_path: Path) -> None:
         _read(tmp_path / name, most_bytes=100)
 
 
+@pytest.mark.fault("pipe", "a file to read is a FIFO, a device or a socket", "gives one line, without waiting")
 def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
     """A FIFO without a writer, a device that never ends, a folder, a socket: none is read."""
     os.mkfifo(tmp_path / "fifo")
@@ -108,6 +110,7 @@ def test_a_link_is_never_written_through(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_bytes() == b"precious"
 
 
+@pytest.mark.fault("disk", "the file to write is a device, a FIFO or a folder", "gives one line, and it stays")
 @pytest.mark.parametrize("name", ["/dev/null", "/dev/full", "fifo", "folder"])
 def test_what_is_no_regular_file_is_not_replaced(name: str, tmp_path: Path) -> None:
     """Root would turn /dev/null into a file; a FIFO would be waited for."""
@@ -118,6 +121,7 @@ def test_what_is_no_regular_file_is_not_replaced(name: str, tmp_path: Path) -> N
     assert not (tmp_path / name).is_file()
 
 
+@pytest.mark.fault("disk", "a write ends half way (RLIMIT_FSIZE)", "gives one line, and the old file whole")
 def test_a_file_that_cannot_be_written_whole_is_as_it_was(tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: the write fails half way through, in a process of its own."""
     target = tmp_path / "file"
@@ -134,6 +138,7 @@ def test_a_file_that_cannot_be_written_whole_is_as_it_was(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.fault("disk", "the folder is not there, or the name cannot be", "gives one line, and nothing is left")
 @pytest.mark.parametrize(
     ("path", "reason"),
     [

@@ -84,6 +84,9 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.fault(
+    "signal", "a handler raises at any moment of binding and undoing", "gives all threads bound, or none"
+)
 @pytest.mark.parametrize(("what", "part"), [("given", 6), ("planned", 1), ("block", 3)])
 def test_random_signals_leave_all_threads_bound_or_none(
     what: str, part: int, capsys: pytest.CaptureFixture[str]
@@ -124,6 +127,9 @@ class Interrupted:
         return outer
 
 
+@pytest.mark.fault(
+    "signal", "SIGINT ahead of, or after, each call of libhwloc", "gives KeyboardInterrupt, and all as before"
+)
 @pytest.mark.parametrize("when", ["ahead", "after"])
 def test_an_interrupt_at_each_call_of_libhwloc_undoes_all(when: str) -> None:
     """Ahead of each read and move, and right after it: threads and memory policy are as they were."""
@@ -164,6 +170,7 @@ def test_an_interrupt_while_one_thread_is_bound_puts_it_back(when: str) -> None:
         assert CpuSet(os.sched_getaffinity(0)) == BEFORE
 
 
+@pytest.mark.fault("signal", "SIGINT while pages are counted", "gives KeyboardInterrupt, and the policy as before")
 def test_an_interrupt_while_memory_is_looked_at_undoes_the_policy_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting pages takes a second for 100 GiB, so that is where people press Ctrl-C."""
 
@@ -177,6 +184,9 @@ def test_an_interrupt_while_memory_is_looked_at_undoes_the_policy_too(monkeypatc
     assert (CpuSet(os.sched_getaffinity(0)), save_policy()) == (BEFORE, policy)
 
 
+@pytest.mark.fault(
+    "signal", "SIGINT again and again while a binding is undone", "gives all as before, then the interrupt"
+)
 def test_undoing_goes_on_through_interrupts() -> None:
     """It is done again until it has been done, and the interrupt comes out at the end."""
     done: list[int] = []
@@ -247,6 +257,7 @@ def interrupted(where: str, *words: str, wrap: tuple[str, ...] = ()) -> subproce
     )  # fmt: skip
 
 
+@pytest.mark.fault("signal", "Ctrl-C in a command", "gives the end by the signal, without a traceback")
 @pytest.mark.parametrize(
     ("where", "words"),
     [
@@ -283,6 +294,7 @@ def test_hwnuma_python_is_ended_by_the_signal_too() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
+@pytest.mark.fault("signal", "Ctrl-C while another process is bound", "gives the process as it was")
 def test_ctrl_c_in_the_midst_of_hwnuma_bind_puts_the_process_back() -> None:
     """Its main thread was moved already; it is back before hwnuma ends by the signal."""
     with waiting("sh", "-c", "echo ready; read line") as process:

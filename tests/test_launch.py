@@ -41,6 +41,7 @@ def test_bind_puts_this_process_where_the_plan_says(rank: int) -> None:
     assert done.stdout.split(" ", 1) == [str(rank), f"[{rank}]\n"], done.stderr
 
 
+@pytest.mark.fault("cgroup", "the CPUs of the plan are not this process's", "gives an error, and all as before")
 def test_a_failed_bind_leaves_the_process_as_it_was() -> None:
     """It raises, or with should_fall_back_if_binding_fails warns with the whole reason; nothing is bound."""
     code = (

@@ -12,7 +12,7 @@ import pytest
 from hwnuma import HwnumaError, Topology, TopologyFileError
 from hwnuma.hwloc.library import RUNNING_VERSION
 from tests.conftest import TOPOLOGIES
-from tests.fuzz_xml import mutated, outcome, outcomes
+from tests.fuzz.targets import TARGETS
 from tests.processes import answer_of, clean_environment
 from tests.require import require
 from tests.seccomp import can_deny
@@ -35,15 +35,21 @@ def _kinds_of_cpu(count: int) -> str:
     return GOOD.replace("</topology>", f"{kinds}</topology>")
 
 
+@pytest.mark.fault(
+    "signal",
+    "libhwloc dies of a malformed topology file",
+    "gives an error that names the signal, in a process that goes on",
+)
 @pytest.mark.parametrize("what", list(DEADLY))
 def test_what_libhwloc_dies_of_is_an_error(what: str) -> None:
     """The error says of which signal it died, and this process goes on; another version may refuse the file, or read it."""
     if RUNNING_VERSION >> 8 == 0x20B:
         with pytest.raises(TopologyFileError, match=r"dies \(of SIG(SEGV|ABRT)\) when it loads the XML given"):
             Topology.from_xml_buffer(DEADLY[what])
-    assert outcome(DEADLY[what].encode()) in ("refused", "planned")
+    assert TARGETS["xml"].check(DEADLY[what].encode()) in ("refused", "read")
 
 
+@pytest.mark.fault("signal", "libhwloc dies of the file of HWLOC_XMLFILE", "gives the same error")
 @pytest.mark.parametrize("components", ["", "xml", "xml,stop"])
 def test_the_file_of_hwlocs_own_variable_is_tried_too(components: str, tmp_path: Path) -> None:
     """HWLOC_XMLFILE, with and without HWLOC_COMPONENTS: exec says what is wrong instead of dying."""
@@ -62,6 +68,7 @@ def test_the_file_of_hwlocs_own_variable_is_tried_too(components: str, tmp_path:
     assert "HWLOC_XMLFILE" in line
 
 
+@pytest.mark.fault("disk", "HWLOC_XMLFILE names a device, a folder or nothing", "gives one line that says what it is")
 @pytest.mark.parametrize("file", ["/dev/zero", "/nowhere", "/"])
 def test_the_file_of_hwlocs_own_variable_is_a_regular_one(file: str) -> None:
     """What cannot be read is an error; libhwloc would ask the kernel instead, without a word."""
@@ -108,12 +115,16 @@ def test_what_no_machine_has_is_refused_before_libhwloc_sees_it(document: str | 
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.fault("signal", "a topology file takes libhwloc minutes", "gives an error after four seconds")
 def test_what_takes_too_long_is_given_up() -> None:
     """A file that would take libhwloc minutes is an error after seconds."""
     with pytest.raises(TopologyFileError, match="takes over 4 seconds to load"):
         Topology.from_xml_buffer(_kinds_of_cpu(16000))
 
 
+@pytest.mark.fault(
+    "memory", "a topology file makes libhwloc ask for 28 GB", "gives an error, and less than a gigabyte is taken"
+)
 def test_what_takes_too_much_memory_is_given_up() -> None:
     """A matrix that is said to have 28 GB of values: libhwloc does not get that memory, and the file is refused."""
     code = """
@@ -132,6 +143,11 @@ except TopologyFileError as error:
     assert kilobytes < 1 << 20
 
 
+@pytest.mark.fault(
+    "seccomp",
+    "clone is denied while a file is to be tried",
+    "gives one line that says what the process is for, and what to raise",
+)
 def test_no_process_to_try_a_file_in_is_told() -> None:
     """A container that denies clone: the error says what for, and what to do."""
     require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")
@@ -182,6 +198,11 @@ print(json.dumps([loaded, died, handled, waited]))
 """
 
 
+@pytest.mark.fault(
+    "fork",
+    "a launcher waits for any child, or ignores SIGCHLD, while files are tried",
+    "gives the launcher none of our children",
+)
 @pytest.mark.parametrize("disposition", ["handle", "ignore"])
 def test_a_launcher_sees_no_child_of_ours(disposition: str) -> None:
     """Neither its handler of SIGCHLD nor its wait for any child meets the process that a file was tried in."""
@@ -214,6 +235,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.fault("threads", "eight threads load files at once", "gives each its machine")
 def test_many_threads_may_load_at_once_in_a_large_process() -> None:
     """None waits for a lock that another thread held, and the limits count from the size that the process has."""
     told, _ = answer_of(THREADS)
@@ -266,12 +288,16 @@ print(json.dumps([rounds > 10, wrong]))
 """
 
 
+@pytest.mark.fault(
+    "threads", "a thread closes a topology that another is using", "gives the other its answer; later use is an error"
+)
 def test_one_thread_may_close_what_another_uses() -> None:
     """The one that is in machine() or export_xml() comes to its end; the next call says that it is closed."""
     told, _ = answer_of(CLOSERS)
     assert told == [True, []]
 
 
+@pytest.mark.fault("fork", "a process forks while a thread uses a topology", "gives a child that can close it")
 def test_a_child_forked_meanwhile_can_close_it() -> None:
     """A lock that another thread of the parent held at the fork is not waited for."""
     code = """
@@ -297,20 +323,6 @@ print(json.dumps([os.WEXITSTATUS(status), "PU" in topology.export_xml()]))
 """
     told, _ = answer_of(code, timeout=20)
     assert told == [7, True]
-
-
-def test_mutated_files_are_read_or_refused() -> None:
-    """Some hundred mutations of the fixtures: no process ends, no bare exception, seconds, gigabytes or broken plan."""
-    wrong = {
-        n: word for n, word in outcomes(seed=11, mutations=400) if word not in ("planned", "not planned", "refused")
-    }
-    assert not wrong
-
-
-def test_a_mutation_is_the_same_each_time() -> None:
-    """So that one which went wrong can be looked at."""
-    assert mutated(5, 17) == mutated(5, 17)
-    assert mutated(5, 17) != mutated(5, 18)
 
 
 def test_every_refusal_is_one_of_ours() -> None:

@@ -88,6 +88,7 @@ def test_exec_finds_the_nodes_of_its_cpus() -> None:
     assert f" bind:{NodeSet(nodes)} " in done.stdout
 
 
+@pytest.mark.fault("cgroup", "the node to have memory of is not there", "gives an error, and the CPUs as before")
 def test_a_node_that_is_not_there_undoes_the_cpus_too() -> None:
     """`bind` to a missing node is an error, and all is as it was; it names the nodes that are allowed."""
     missing = NodeSet([1000])
@@ -123,6 +124,9 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.fault(
+    "seccomp", "set_mempolicy is denied, for a policy that may fail", "gives the CPUs bound, and a warning"
+)
 @pytest.mark.parametrize("policy", ["preferred", "interleave"])
 def test_under_a_denied_set_mempolicy_the_cpus_hold_and_the_report_says_what_failed(policy: str) -> None:
     """A real seccomp filter, as Docker's: CPUs are bound, `memory_error` and a warning tell of the policy."""
@@ -134,6 +138,9 @@ def test_under_a_denied_set_mempolicy_the_cpus_hold_and_the_report_says_what_fai
     assert "are bound, but the memory policy is not set" in warned
 
 
+@pytest.mark.fault(
+    "seccomp", "set_mempolicy is denied, for a policy that may not fail", "gives an error, and the CPUs as before"
+)
 def test_a_denied_bind_policy_is_an_error_and_undoes_the_cpus() -> None:
     """Who asks for `bind` must have it, or nothing."""
     require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")
@@ -149,6 +156,9 @@ os.execv(sys.executable, [sys.executable, "-m", "hwnuma", "exec", *sys.argv[1:]]
 """
 
 
+@pytest.mark.fault(
+    "seccomp", "set_mempolicy is denied, under hwnuma exec", "gives the command bound, and no policy in its record"
+)
 def test_exec_under_a_denied_set_mempolicy_runs_the_command_and_records_no_policy() -> None:
     """So `hwnuma verify` does not call off later what was known and told at the start."""
     require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")
@@ -223,6 +233,9 @@ def test_numa_maps_are_read(line: str, policy: str, nodes: str, own: dict[int, i
     assert (dict(pages.own), dict(pages.shared)) == (own, shared)
 
 
+@pytest.mark.fault(
+    "proc", "the kernel has cut a policy in numa_maps, or it is a new one", "gives none, and not a wrong one"
+)
 @pytest.mark.parametrize(
     "line",
     [
@@ -248,6 +261,7 @@ def test_a_policy_that_is_just_not_cut_is_told() -> None:
     assert str(found.nodeset) == nodes[:57]
 
 
+@pytest.mark.fault("proc", "a count in numa_maps is no number", "gives one line")
 @pytest.mark.parametrize(
     "words", ["N0=\u00b21", "N0=" + "1" * 5001, "Nx=1", "N=1", "N0=", "N0=-1", "kernelpagesize_kB=\u0664"]
 )

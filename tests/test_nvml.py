@@ -122,6 +122,7 @@ def test_affinity_of_an_old_driver(tmp_path: Path) -> None:
     assert [gpu.cpu_affinity for gpu in ask(fake, tmp_path)] == [CpuSet("0")]
 
 
+@pytest.mark.fault("driver", "a call fails that only adds to what is known", "gives the GPUs without it")
 @pytest.mark.parametrize(
     "function",
     [
@@ -245,6 +246,11 @@ FAILURES = {
 }
 
 
+@pytest.mark.fault(
+    "driver",
+    "NVML or one of its calls fails: not loaded, another version than its library, no permission, a GPU lost",
+    "gives one line: the call, NVML's own words, what to do",
+)
 @pytest.mark.parametrize(("fake", "message"), FAILURES.values(), ids=FAILURES)
 def test_failure(tmp_path: Path, fake: FakeNvml, message: str) -> None:
     """Every failure is one line: the call, NVML's own words, and what to do; NVML is left as it was found."""
@@ -255,6 +261,7 @@ def test_failure(tmp_path: Path, fake: FakeNvml, message: str) -> None:
     assert calls(tmp_path, "nvmlShutdown") == (0 if "nvmlInit" in fake.errors else 1)
 
 
+@pytest.mark.fault("driver", "libnvidia-ml.so.1 is no shared library", "gives the loader's own words, and what to do")
 def test_library_that_cannot_be_loaded(tmp_path: Path) -> None:
     """A library that is there and no good is reported in the dynamic loader's own words."""
     (tmp_path / "libnvidia-ml.so.1").write_text("no shared library")
@@ -266,6 +273,9 @@ def test_library_that_cannot_be_loaded(tmp_path: Path) -> None:
     assert "belongs to the NVIDIA driver: install it" in str(error)
 
 
+@pytest.mark.fault(
+    "driver", "there is no libnvidia-ml.so.1", "gives one line that names it, and the way to go on without a driver"
+)
 def test_library_missing() -> None:
     """Without the driver's library the message names it, and the way to go on without a driver."""
     if Path("/proc/driver/nvidia").exists():
@@ -301,6 +311,7 @@ def test_processes(tmp_path: Path) -> None:
     assert (calls(tmp_path, "nvmlInit"), calls(tmp_path, "nvmlShutdown")) == (1, 1)
 
 
+@pytest.mark.fault("driver", "processes start between NVML's two answers", "gives all of them")
 def test_processes_that_start_meanwhile(tmp_path: Path) -> None:
     """When more processes start between NVML's two answers, NVML is asked again."""
     race = {"nvmlDeviceGetComputeRunningProcesses": (fake_nvml.INSUFFICIENT_SIZE, 2)}
@@ -374,6 +385,7 @@ def test_caller_who_uses_nvml_too(tmp_path: Path) -> None:
 # --- A driver that hangs, crashes or tells nonsense ----------------------------------------------------------
 
 
+@pytest.mark.fault("driver", "a call never comes back", "gives an error after HWNUMA_NVML_TIMEOUT")
 @pytest.mark.parametrize("threads", ["", SECOND_THREAD], ids=["one thread", "two threads"])
 @pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount", "nvmlShutdown"])
 def test_a_driver_that_hangs_is_an_error_in_time(tmp_path: Path, function: str, threads: str) -> None:
@@ -419,6 +431,9 @@ def exec_with(fake: FakeNvml, directory: Path, *options: str, **more: str) -> su
     )
 
 
+@pytest.mark.fault(
+    "driver", "a call never comes back, under hwnuma exec", "gives the GPUs of the topology, and a warning"
+)
 def test_exec_over_a_driver_that_hangs_goes_on_with_the_topology(tmp_path: Path) -> None:
     """With a warning; and as nothing is bound to CPUs that are not here, it runs unbound. The command has no child."""
     hanging = FakeNvml(machine(1), hangs=["nvmlInit"])
@@ -433,6 +448,7 @@ def test_exec_over_a_driver_that_hangs_goes_on_with_the_topology(tmp_path: Path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (0, "ran\n", 1)
 
 
+@pytest.mark.fault("driver", "the name of a GPU is no UTF-8", "gives the name with its bytes as escapes")
 @pytest.mark.parametrize("threads", ["", SECOND_THREAD], ids=["one thread", "two threads"])
 def test_a_name_that_is_no_text_is_a_name_still(tmp_path: Path, threads: str) -> None:
     """It is decoded by pynvml as UTF-8 and fails; the byte is shown as what it is, and nothing depends on it."""
@@ -441,6 +457,7 @@ def test_a_name_that_is_no_text_is_a_name_still(tmp_path: Path, threads: str) ->
     assert (gpu.name, gpu.uuid, gpu.pci_address) == ("NVIDIA \ufffd H100", "GPU-\ufffd1", "0000:01:00.0")
 
 
+@pytest.mark.fault("driver", "the address of a GPU is no UTF-8", "gives one line that shows it")
 def test_an_address_that_is_no_text_is_told(tmp_path: Path) -> None:
     """It decides where the GPU is, so there is no going on without it."""
     with pytest.raises(
@@ -449,6 +466,7 @@ def test_an_address_that_is_no_text_is_told(tmp_path: Path) -> None:
         ask(FakeNvml([FakeGpu("0000:\udcff1:00.0", uuid="GPU-1")]), tmp_path)
 
 
+@pytest.mark.fault("driver", "pynvml raises what is no NVMLError", "gives an NvmlError")
 def test_whatever_pynvml_raises_is_an_nvml_error(tmp_path: Path) -> None:
     """What is no NVMLError, as of a driver that this pynvml does not know, names the call."""
     broken = "import pynvml\ndef fail(): raise KeyError('version')\npynvml.nvmlDeviceGetCount = fail\n"

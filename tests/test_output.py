@@ -41,6 +41,7 @@ def sh(script: str, *words: str, **environment: str) -> subprocess.CompletedProc
     )  # fmt: skip
 
 
+@pytest.mark.fault("disk", "standard output is full (/dev/full), or closed", "gives one line and exit status 2")
 @pytest.mark.parametrize("words", WRITERS.values(), ids=WRITERS)
 @pytest.mark.parametrize(
     ("redirection", "reason"),
@@ -59,6 +60,7 @@ def test_what_cannot_be_written_is_an_error(words: tuple[str, ...], redirection:
     assert reason in done.stderr
 
 
+@pytest.mark.fault("pipe", "the reader of standard output has gone", "gives exit status 0 and no word")
 @pytest.mark.parametrize("words", WRITERS.values(), ids=WRITERS)
 def test_a_reader_that_has_had_enough_is_no_error(words: tuple[str, ...]) -> None:
     """`hwnuma plan | head -1`, with a reader that is gone before anything is written."""
@@ -72,6 +74,7 @@ def test_a_reader_that_has_had_enough_is_no_error(words: tuple[str, ...]) -> Non
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.fault("disk", "standard error is full, or closed", "gives the same output and exit status")
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
 def test_a_standard_error_that_takes_nothing_changes_nothing(redirection: str) -> None:
     """A warning or an error gets lost, not the output and the exit status, and nothing goes to standard output instead."""
@@ -199,6 +202,7 @@ def test_an_odd_variable_is_no_traceback(variable: str, value: bytes) -> None:
 # ---- capture -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("disk", "the disk is full under hwnuma capture", "gives one line and the old file whole")
 def test_capture_onto_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     """In a file system of 16 KiB of its own: the old file whole, one line, exit status 2, nothing beside."""
     require(can_unshare(), "this user may not make namespaces here (unshare)")
@@ -227,6 +231,9 @@ def test_capture_never_writes_through_a_link(tmp_path: Path) -> None:
 # ---- a libhwloc that does not fit ----------------------------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "library", "another libhwloc is loaded than was built against", "gives one line that says what to do"
+)
 @pytest.mark.parametrize("words", [("--version",), ("plan",), ("exec", "--gpus", "none", "--ranks", "1", "true")])
 def test_a_libhwloc_that_does_not_fit_is_told_in_one_line(words: tuple[str, ...]) -> None:
     """By every way into the program: its sentence was inside a traceback."""

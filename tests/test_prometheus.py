@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hwnuma import CpuSet, NodeSet
@@ -133,6 +134,7 @@ def test_no_process_on_any_gpu_is_all_zeros(tmp_path: Path) -> None:
     assert set(samples(file.read_text()).values()) == {0}
 
 
+@pytest.mark.fault("driver", "the driver fails while metrics are written", "gives exit status 2, and the old file")
 def test_where_the_driver_fails_the_file_stays(tmp_path: Path) -> None:
     """node_exporter tells the age of it: a file without GPUs would look well."""
     file = tmp_path / "hwnuma.prom"

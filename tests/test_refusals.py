@@ -73,6 +73,9 @@ print("as before" if os.sched_getaffinity(0) == before and not stray else "chang
 """
 
 
+@pytest.mark.fault(
+    "proc", "/proc is not mounted, or is another PID namespace's", "gives an error, and no thread is moved"
+)
 @pytest.mark.parametrize("wrap", [without_proc, with_anothers_proc])
 @pytest.mark.parametrize("how", ["bind", "bound"])
 def test_a_process_whose_threads_cannot_be_listed_is_not_bound(wrap: object, how: str) -> None:
@@ -88,6 +91,9 @@ def test_a_process_whose_threads_cannot_be_listed_is_not_bound(wrap: object, how
     assert after == "as before"
 
 
+@pytest.mark.fault(
+    "proc", "the same, with should_fall_back_if_binding_fails", "gives a warning, and the process as it was"
+)
 def test_that_is_a_failure_to_fall_back_from() -> None:
     """As any other: the reason is logged, and the process goes on as it was."""
     require(can_unshare(), "this user may not make namespaces here (unshare)")
@@ -96,6 +102,7 @@ def test_that_is_a_failure_to_fall_back_from() -> None:
     assert "running unbound, as asked" in done.stderr
 
 
+@pytest.mark.fault("proc", "/proc is not mounted, under hwnuma exec", "gives the command bound")
 @pytest.mark.parametrize("wrap", [without_proc, with_anothers_proc])
 @pytest.mark.parametrize("options", [["--cpus", str(LAST)], ["--gpus", "none", "--ranks", "1", "--local-rank", "0"]])
 def test_exec_needs_no_proc(wrap: object, options: list[str]) -> None:
@@ -121,6 +128,9 @@ def test_exec_binds_no_thread_that_ends_with_it() -> None:
     assert done.stdout == f"{LAST}\n"
 
 
+@pytest.mark.fault(
+    "proc", "/proc does not show the threads of the process to bind", "gives an error, and no thread is moved"
+)
 @pytest.mark.parametrize("wrap", [without_proc, with_anothers_proc])
 def test_another_process_is_bound_as_a_whole_or_not_at_all(wrap: object) -> None:
     """Without a /proc that shows its 51 threads, not even the main one is moved."""
@@ -153,6 +163,7 @@ for call in (lambda: hwnuma.bind_process(roots.pid, hwnuma.Binding(0, cpuset=to)
 """
 
 
+@pytest.mark.fault("proc", "/proc is mounted with hidepid", "gives one line that says so")
 @pytest.mark.root
 @pytest.mark.parametrize("hidden", ["noaccess", "invisible"])
 def test_a_process_that_proc_hides_is_told_from_one_that_is_not_there(hidden: str) -> None:
@@ -176,6 +187,7 @@ os.execv(sys.executable, [sys.executable, "-m", "hwnuma", *sys.argv[2:]])
 """
 
 
+@pytest.mark.fault("seccomp", "sched_getaffinity is denied", "gives one line that names the sandbox")
 @pytest.mark.parametrize(
     ("words", "status"),
     [
@@ -198,6 +210,9 @@ def test_a_denied_sched_getaffinity_is_told(words: list[str], status: int) -> No
         assert CpuSet(os.sched_getaffinity(process.pid)) == BEFORE
 
 
+@pytest.mark.fault(
+    "seccomp", "sched_setaffinity is denied for another process", "gives one line that tells it from a lack of rights"
+)
 def test_a_sandbox_that_denies_moving_anything_is_told_from_a_process_of_somebody_elses() -> None:
     """It denies hwnuma's own thread too, so it is not about whose process it is."""
     require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")
@@ -210,6 +225,7 @@ def test_a_sandbox_that_denies_moving_anything_is_told_from_a_process_of_somebod
 NOBODY = ("setpriv", "--reuid", "65534", "--clear-groups")
 
 
+@pytest.mark.fault("seccomp", "root without CAP_SYS_NICE or CAP_SYS_PTRACE", "gives one line that names the capability")
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("sandbox", "said"),
@@ -228,6 +244,7 @@ def test_a_root_that_has_not_all_rights_is_told_what_it_lacks(sandbox: tuple[str
         assert CpuSet(os.sched_getaffinity(process.pid)) == BEFORE
 
 
+@pytest.mark.fault("proc", "the environment of a process may not be read", "gives one line that names what is missing")
 @pytest.mark.root
 def test_an_environment_that_may_not_be_read_is_told_with_what_is_missing() -> None:
     """`hwnuma bind PID` plans by the process's environment, which takes another capability."""

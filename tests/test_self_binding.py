@@ -74,6 +74,11 @@ def test_what_a_set_writes_is_taken(text: str) -> None:
     assert after[0] == (list(CpuSet(text)) if bound else list(ALL))
 
 
+@pytest.mark.fault(
+    "cgroup",
+    "the kernel binds to fewer CPUs than were asked for, in a rank's quick way",
+    "gives the slow way, which says so",
+)
 def test_what_the_kernel_cuts_is_undone() -> None:
     """A CPU that is not there beside one that is: the kernel would bind to the rest without a word."""
     (bound, before, after), _ = answer_of(BIND, f"{LAST},8000", "", "none")
@@ -90,6 +95,9 @@ def test_where_memory_cannot_be_bound_cpus_are_not_either(policy: tuple[str, str
     assert before == after
 
 
+@pytest.mark.fault(
+    "seccomp", "set_mempolicy or sched_setaffinity is denied, in a rank's quick way", "gives all as it was"
+)
 @pytest.mark.parametrize("call", ["set_mempolicy", "sched_setaffinity"])
 def test_a_container_that_denies_it_leaves_all_as_it_was(call: str) -> None:
     """A real seccomp filter against either of the two calls."""

@@ -96,6 +96,7 @@ def _close_in_child(topology: Topology) -> None:
     os._exit(0 if repr(topology).endswith("closed>") else 1)
 
 
+@pytest.mark.fault("fork", "a process forks with a topology open", "gives a child that frees nothing of it")
 def test_a_forked_child_does_not_free_it() -> None:
     """Closing in a child drops the handle there; the parent's stays whole."""
     topology = Topology.from_synthetic("numa:2 core:4 pu:2")
@@ -164,6 +165,9 @@ def test_what_is_no_topology_is_told_in_a_sentence(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.fault(
+    "disk", "a topology file is not there, a folder, or fails as it is read", "gives one line with its name"
+)
 @pytest.mark.parametrize("path", ["/nowhere/at/all.xml", "/", "/proc/self/mem"])
 def test_an_unreadable_file_is_told_with_its_name(path: str) -> None:
     """A missing file, a folder, and a file that cannot be read."""

@@ -56,6 +56,9 @@ def is_printable(text: str) -> bool:
     return all(line.isprintable() for line in text.split("\n"))
 
 
+@pytest.mark.fault(
+    "disk", "another user's process names a FIFO, a device or a secret file", "gives a warning, and it is not opened"
+)
 @pytest.mark.parametrize("variable", ["NCCL_TOPO_FILE", "HWNUMA_NCCL_TOPO"])
 @pytest.mark.parametrize("kind", ["fifo", "/dev/zero", "secret"])
 def test_no_file_that_another_users_process_names_is_read(variable: str, kind: str, tmp_path: Path) -> None:
@@ -179,6 +182,7 @@ def test_what_a_process_says_of_its_binder_is_shown_and_not_obeyed() -> None:
     assert len(done.stderr) < 2000
 
 
+@pytest.mark.fault("proc", "an environment is larger than any can be", "gives one line")
 def test_an_environment_larger_than_any_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than the bound is held of it, and the error says what it is."""
     with nobodys(LONG="x" * 1000) as pid:

@@ -102,6 +102,7 @@ def test_nothing_expected_is_an_error() -> None:
         hwnuma.verify(pid=process.pid)
 
 
+@pytest.mark.fault("proc", "the process to verify is not there", "gives one line with its number")
 def test_a_process_that_is_not_there() -> None:
     """An error with the pid."""
     with pytest.raises(BindingError, match="no process 4194303"):
@@ -224,6 +225,7 @@ def test_gpu_processes_are_audited(tmp_path: Path) -> None:
         assert f"{process.pid}" in text
 
 
+@pytest.mark.fault("driver", "NVML tells processes of another PID namespace", "gives each named, and exit status 2")
 def test_gpu_processes_that_are_not_there_cannot_be_verified(tmp_path: Path) -> None:
     """NVML in a container may tell the host's pids: named, and a status of 2 if none could be verified."""
     node, _ = this_node()

@@ -222,6 +222,7 @@ def test_the_end_is_told_at_once_and_not_at_the_next_look() -> None:
             assert ended(watch) == (0, "")
 
 
+@pytest.mark.fault("signal", "SIGINT or SIGTERM while a process is watched", "gives the status of what was seen")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_watch_with_its_status(number: signal.Signals) -> None:
     """No traceback, and no waiting for the next look."""
@@ -273,6 +274,7 @@ def test_lines_for_people() -> None:
         assert watch.wait(60) == 0
 
 
+@pytest.mark.fault("pipe", "the reader of the events has gone", "gives the end of the watch without a traceback")
 def test_whoever_reads_the_events_may_have_enough() -> None:
     """`| head -1` ends the watch at its next event, without a traceback, as it ends any other command."""
     with waiting(*EXEC_LAST, *WAIT) as process, watching("--watch", "0.05", str(process.pid)) as watch:
@@ -303,6 +305,7 @@ def test_processes_on_gpus_are_watched_as_they_come(tmp_path: Path) -> None:
             assert (status in (0, 1), errors) == (True, "")
 
 
+@pytest.mark.fault("threads", "the first thread of a process ends, and others go on", "gives the process as running")
 def test_a_zombie_has_ended_and_a_process_whose_first_thread_has_ended_has_not() -> None:
     """The state of the first thread alone does not tell."""
     with waiting(*WAIT) as process:

@@ -51,6 +51,7 @@ def test_a_process_of_several_threads_asks_in_one_of_its_own() -> None:
     assert answer_of(code)[0] == [True, True]
 
 
+@pytest.mark.fault("pipe", "an answer is larger than the pipe that it comes through", "gives all of it")
 def test_an_answer_larger_than_a_pipe_comes_whole() -> None:
     """The child is read from while it writes."""
     assert _ask("'x' * 3_000_000") == "x" * 3_000_000
@@ -67,6 +68,7 @@ def test_an_exception_is_raised_where_was_asked(in_child: bool) -> None:
         ask_within(30, fail, in_child=in_child)
 
 
+@pytest.mark.fault("driver", "the child that asks the driver hangs", "gives an error in time; the child is ended")
 def test_what_hangs_is_left_behind() -> None:
     """A child is killed, also one that blocks every signal; nothing of it is left, and the limit is kept."""
     started = time.monotonic()
@@ -83,6 +85,7 @@ def test_what_hangs_is_left_behind() -> None:
     assert answer_of(code)[0] == [False, 1, 4]
 
 
+@pytest.mark.fault("driver", "the thread that asks the driver hangs", "gives an error in time; the process can end")
 def test_a_thread_that_hangs_does_not_keep_the_process() -> None:
     """It is a daemon: the error comes in time, and the end of the process does not wait."""
     started = time.monotonic()
@@ -91,6 +94,9 @@ def test_a_thread_that_hangs_does_not_keep_the_process() -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.fault(
+    "driver", "the child that asks the driver exits, or dies of a signal", "gives an error that says which"
+)
 @pytest.mark.parametrize(
     ("expression", "reason"),
     [
@@ -134,12 +140,14 @@ def test_the_child_has_nothing_of_its_parent() -> None:
     assert answer == [[[0, 1, 2], 4, "SIG_DFL", "SIG_DFL", "SIG_IGN"]]
 
 
+@pytest.mark.fault("signal", "SIGCHLD is ignored, or a handler reaps every child", "gives the answer all the same")
 @pytest.mark.parametrize("action", ["signal.SIG_IGN", "lambda *_: os.waitpid(-1, os.WNOHANG)"])
 def test_a_program_that_reaps_every_child_is_answered(action: str) -> None:
     """With SIGCHLD ignored the kernel takes the child away, and a handler may: the answer has come by then."""
     assert _ask("'answer'", before=f"signal.signal(signal.SIGCHLD, {action})") == "answer"
 
 
+@pytest.mark.fault("signal", "the parent of the child that asks the driver is killed", "gives no child left behind")
 def test_a_child_whose_parent_is_killed_ends_by_itself(tmp_path: Path) -> None:
     """A launcher that kills its workers leaves no process behind that waits for a driver."""
     told = tmp_path / "child"
@@ -171,6 +179,7 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.fault("signal", "SIGINT while the driver is waited for", "gives KeyboardInterrupt; the child is ended")
 def test_an_interrupt_ends_the_waiting_and_the_child() -> None:
     """Ctrl-C while a driver hangs: KeyboardInterrupt at once, and no child is left."""
     code = (

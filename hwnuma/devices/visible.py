@@ -66,7 +66,7 @@ def visible_gpus(
         GpuNotFoundError: a variable names UUIDs and this source of GPUs knows none.
     """
     if vendor not in VENDORS:
-        raise OptionError(f"no GPU vendor {vendor!r}: it is one of {', '.join(VENDORS)}")
+        raise OptionError(f"no GPU vendor {shown(vendor)}: it is one of {', '.join(VENDORS)}")
     if vendor == "amd":
         return _amd(gpus, environment)
     if vendor == "intel":

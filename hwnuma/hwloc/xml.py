@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hwnuma.errors import TopologyFileError
 from hwnuma.hwloc.library import ffi, lib, version_text
+from hwnuma.model.characters import shown
 from hwnuma.model.numbers import is_number
 
 TYPE_CHECKING = False
@@ -177,7 +178,7 @@ class _Rewriter:
     def _start_root(self, tag: str, attributes: dict[str, str]) -> None:
         if tag != "topology":
             raise TopologyFileError(
-                f"{self._name} is XML, but no hwloc topology: its root element is <{tag}>, not <topology>"
+                f"{self._name} is XML, but no hwloc topology: its root element is <{shown(tag)[1:-1]}>, not <topology>"
                 + ("; a NCCL topology file goes with --nccl-topo" if tag == "system" else "")
             )
         version = attributes.get("version")
@@ -186,7 +187,7 @@ class _Rewriter:
             return
         numbers = version.split(".")
         if not all(is_number(number, 4) for number in numbers):
-            raise TopologyFileError(f"{self._name} has the version {version!r}, which is none of hwloc's")
+            raise TopologyFileError(f"{self._name} has the version {shown(version)}, which is none of hwloc's")
         major, minor = [*numbers, "0"][:2]
         self.written += (_HEADER.format(dtd="hwloc2.dtd"), f'<topology version="{major}.{minor}">')
 

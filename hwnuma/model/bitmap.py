@@ -25,6 +25,8 @@ _MOST_DIGITS = 9
 # bounded by its length.
 _MOST_CHARACTERS = 1 << 16
 
+_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
+
 
 def _checked_length(text: str, form: str) -> str:
     if len(text) > _MOST_CHARACTERS:
@@ -106,7 +108,7 @@ class Bitmap(AbstractSet[int]):
     def from_mask(cls: type[_BitmapT], mask: int) -> _BitmapT:
         """Make a set whose members are the bits that are set in a non-negative integer."""
         if mask < 0:
-            raise OptionError(f"a bit mask cannot be negative: {mask}")
+            raise OptionError("a bit mask cannot be negative")
         made = cls.__new__(cls)
         object.__setattr__(made, "mask", mask)
         return made
@@ -120,11 +122,10 @@ class Bitmap(AbstractSet[int]):
         """
         mask = 0
         for group in _checked_length(text, f"{cls._kind} mask").strip().replace("\0", "").split(","):
-            try:
-                word = int(group, 16)
-            except ValueError:
-                raise OptionError(f"{shown(text)} is no {cls._kind} mask: hexadecimal words with commas") from None
-            mask = (mask << 32) | word
+            digits = group.removeprefix("0x")
+            if not digits or not _HEXADECIMAL.issuperset(digits):  # int() takes signs, underscores and more
+                raise OptionError(f"{shown(text)} is no {cls._kind} mask: hexadecimal words with commas")
+            mask = (mask << 32) | int(digits, 16)
         return cls.from_mask(mask)
 
     def __setattr__(self, name: str, value: object) -> None:

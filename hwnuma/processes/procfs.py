@@ -357,7 +357,9 @@ def parse_node_memory(node: int, text: str) -> NodeMemory:
     for line in text.split("\n"):
         head, _, size = line.partition(":")
         if size:
-            sizes[head.split()[-1]] = whole_number(size.removesuffix("kB"), f"a size of node {node}'s meminfo") * 1024
+            sizes[head.rpartition(" ")[2]] = (
+                whole_number(size.removesuffix("kB"), f"a size of node {node}'s meminfo") * 1024
+            )
     dropped = sizes.get("Active(file)", 0) + sizes.get("Inactive(file)", 0)
     return NodeMemory(node, sizes.get("MemTotal", 0), sizes.get("MemFree", 0), dropped)
 

@@ -35,6 +35,7 @@ def test_verify_finds_a_process_that_was_moved_away(guest: Guest) -> None:
     assert guest.section("memory")["verified"] == [{"status": 0, "found": []}, {"status": 1, "found": [moved]}]
 
 
+@pytest.mark.fault("cgroup", "a real cpuset takes the near node's memory away", "gives the process as off")
 @memory_machine
 def test_verify_finds_each_thing_that_defeats_a_binding(guest: Guest) -> None:
     """Each provoked for real, and found alone; only a cpuset without the near node's memory makes the process off."""

@@ -23,6 +23,7 @@ def _nodes(machine: Machine) -> range:
     return range(max(1, len(machine.node_dies)))
 
 
+@pytest.mark.fault("sysfs", "CPUs are taken offline", "gives a machine without them")
 @every_machine
 def test_online_cpus(guest: Guest) -> None:
     """All CPUs but those taken offline are online."""

@@ -96,6 +96,11 @@ def test_where_torch_raises(guest_with_torch: Guest, mode: str) -> None:
     assert raised == TORCH_RAISES[guest_with_torch.machine.name].get(mode, [])
 
 
+@pytest.mark.fault(
+    "cgroup",
+    "the cpuset of a real kernel leaves some GPUs without a CPU",
+    "gives those ranks an error, and the others their CPUs",
+)
 @every_machine
 def test_exec_binds_as_planned(guest: Guest) -> None:
     """A command that `hwnuma exec` starts has from the kernel the CPUs of the plan, and is not started without any."""

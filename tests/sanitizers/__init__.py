@@ -1,0 +1,1 @@
+"""Memory safety: AddressSanitizer, UBSan, LeakSanitizer, valgrind, failing calls (docs/fuzzing.md)."""
