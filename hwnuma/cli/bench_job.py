@@ -68,7 +68,7 @@ def compare_command(parsed: argparse.Namespace, environment: Mapping[str, str]) 
     told = _with_gpus({**environment, **{name: text for name, text in said.items() if text is not None}})
     _see_that_it_can_be_planned(modes, command.ranks, told)
     try:
-        with ClearedUpFirst(), Progress(rounds * len(modes), "comparing") as progress:
+        with ClearedUpFirst(), Progress(rounds * len(modes), "runs") as progress:
             found = compare(command, modes, rounds, told, progress.advance)
     except JobError as error:
         fail(_WHERE, error, status_of(error))

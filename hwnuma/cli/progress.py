@@ -42,7 +42,7 @@ class Progress:
         self.advance(0)
         return self
 
-    def advance(self, number: int) -> None:
+    def advance(self, number: int = 1) -> None:
         """Note that so many more are done."""
         self._done += number
         now = time.monotonic()
