@@ -240,6 +240,13 @@ def test_without_distances_the_nearest_is_in_the_same_package() -> None:
     assert cpus(plan(machine, on_nodes(2), "node", no_allowed_cpus="nearest")) == ["6-7"]
 
 
+def test_ranks_without_gpus_are_spread_by_the_cores_that_may_be_used() -> None:
+    """Of four and two, the second of two ranks begins in the midst, on the first node still."""
+    machine = synthetic("pack:2 numa:1 core:4 pu:1").narrowed(CpuSet("0-5"))
+    assert cpus(plan(machine, (), "node", ranks=2)) == ["0-3", "0-3"]
+    assert cpus(plan(machine, (), "node", ranks=3)) == ["0-3", "0-3", "4-5"]
+
+
 def test_a_node_whose_distance_is_not_known_is_farther_than_any_that_is() -> None:
     """Node 1, whose distance is known, though node 3 is in the same package."""
     machine = replace(synthetic("pack:2 numa:2 core:2 pu:1"), distances=Distances((1, 2), ((10, 255), (255, 10))))
