@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hwnuma import Machine, Topology
 
@@ -21,7 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Be interruptible, and let what tests start be so, where a shell started this in the background with SIGINT ignored."""
+    """Time no made-up case, since the machine may be busy; and be interruptible, and let what tests start be so.
+
+    A shell starts what it runs in the background with SIGINT ignored.
+    """
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def clean_environment(**more: str) -> dict[str, str]:
     """This process's environment without what a launcher or hwnuma may have set in it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HWNUMA_", "LOCAL_", "OMP_"))}
-    return kept | {"PYTHONPATH": str(ROOT)} | more
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return kept | {"PYTHONPATH": path} | more
 
 
 def answer_of(code: str, *arguments: str, status: int = 0, timeout: float = 120, **environment: str) -> Any:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hwnuma import CpuSet, NodeSet, OptionError
 from hwnuma.hwloc.library import list_text, new_bitmap, parse_list, read_bitmap
+from hwnuma.model.bitmap import joined, union
 
 indexes = st.sets(st.integers(0, 4095), max_size=60)
 dense = st.builds(
@@ -79,6 +80,27 @@ def test_mask_groups_may_lack_their_zeros() -> None:
     assert str(CpuSet.from_mask_text("0000,0fffff00,000fffff")) == "0-19,40-59"
 
 
+def test_a_mask_of_an_old_capture_ends_in_nul() -> None:
+    """As a list of one does; and white space around it is the file's."""
+    assert CpuSet.from_mask_text("ff\0\n") == CpuSet.from_mask_text(" ff ") == CpuSet("0-7")
+
+
+def test_two_sets_are_disjoint_or_not_whatever_the_other_is() -> None:
+    """Another set of CPUs, and any iterable, as for Python's own sets; nodes are compared as numbers."""
+    for others in (CpuSet("4-7"), [4, 7], {4}, range(4, 9), NodeSet("4"), ()):
+        assert CpuSet("0-3").isdisjoint(others)
+    for others in (CpuSet("3-7"), [7, 3], {3}, range(9), NodeSet("0")):
+        assert not CpuSet("0-3").isdisjoint(others)
+
+
+def test_sets_are_joined() -> None:
+    """What is in any of them; nothing if there are none."""
+    assert union([CpuSet("0,2"), CpuSet("2-3"), CpuSet()]) == CpuSet("0,2-3")
+    assert union([]) == CpuSet()
+    assert joined([0b001, 0b110, 0b010]) == 0b111
+    assert joined(iter([])) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -103,7 +125,7 @@ def test_the_kernels_list_form_is_read(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "1-", "-1", "3-1", "1:2", "0-3:3/2", "0-3:1/0", "9999999999999", "0x3", "1 2", "٣"]
+    "text", ["a", "1-", "-1", "3-1", "1:2", "0-3:3/2", "0-3:1/0", "0-3:0/0", "9999999999999", "0x3", "1 2", "٣"]
 )
 def test_other_text_is_refused(text: str) -> None:
     """What is no list is an error that repeats the text, and never a guess."""
@@ -116,6 +138,15 @@ def test_indexes_out_of_range_are_refused(numbers: list[int]) -> None:
     """A negative index, or one that no kernel has, is an error and not a gigantic integer."""
     with pytest.raises(OptionError):
         CpuSet(numbers)
+
+
+def test_the_largest_index_is_one_of_those_that_may_be() -> None:
+    """A million and some, as a number and in a list; the next one is refused, with the range that may be."""
+    assert CpuSet([1 << 20]) == CpuSet(str(1 << 20)) == CpuSet.from_mask(1 << (1 << 20))
+    with pytest.raises(OptionError, match="1048577 is no CPU index: they run from 0 to 1048576"):
+        CpuSet([(1 << 20) + 1])
+    with pytest.raises(OptionError, match="the range '1048577' in a CPU list is reversed, too large"):
+        CpuSet(str((1 << 20) + 1))
 
 
 @given(st.integers(0, 70), st.integers(0, 300), st.integers(0, 20), st.integers(1, 20))

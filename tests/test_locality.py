@@ -22,8 +22,9 @@ from hwnuma.hwloc.topology import Topology
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.gpu import Gpu, normalize_pci_address
 from hwnuma.model.machine import Machine, NumaNode, PciDevice
-from hwnuma.model.options import UnknownLocality
+from hwnuma.model.options import NumaOptions, UnknownLocality
 from hwnuma.policy.locality import Locality, locate
+from hwnuma.policy.planning import make_plan
 
 TOPOLOGIES = Path(__file__).parent.parent / "fixtures" / "topologies"
 # Other people's files, beside the repository.
@@ -85,6 +86,18 @@ def test_gpus_near_several_nodes_are_dealt_out_to_them() -> None:
         (0, "hwloc-spread"), (2, "hwloc-spread"), (1, "hwloc"), (1, "hwloc-spread"), (0, "hwloc-spread"),
         (3, "hwloc-spread"),
     ]  # fmt: skip
+
+
+def test_ranks_whose_gpus_were_dealt_out_are_named() -> None:
+    """Those that are placed, and no others: the one with a node of its own, and one without cores, are not."""
+    machine, gpus = with_devices(
+        synthetic(FOUR_NODES), *[device(number, "0-7") for number in range(1, 4)], device(4, "8-9")
+    )
+    made = make_plan(machine.narrowed(CpuSet("0,4-15")), gpus, NumaOptions("exclusive"))
+    assert [binding.error is None for binding in made] == [False, True, False, True]
+    assert [each for each in made.warnings if "equally near" in each] == [
+        "several nodes are equally near to the GPUs of ranks 1: they are dealt out by GPU index"
+    ]
 
 
 def test_a_dealt_node_without_allowed_cpus_gives_way_and_the_others_keep_theirs() -> None:

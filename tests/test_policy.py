@@ -240,6 +240,20 @@ def test_without_distances_the_nearest_is_in_the_same_package() -> None:
     assert cpus(plan(machine, on_nodes(2), "node", no_allowed_cpus="nearest")) == ["6-7"]
 
 
+def test_ranks_without_gpus_are_spread_by_the_cores_that_may_be_used() -> None:
+    """Of four and two, the second of two ranks begins in the midst, on the first node still."""
+    machine = synthetic("pack:2 numa:1 core:4 pu:1").narrowed(CpuSet("0-5"))
+    assert cpus(plan(machine, (), "node", ranks=2)) == ["0-3", "0-3"]
+    assert cpus(plan(machine, (), "node", ranks=3)) == ["0-3", "0-3", "4-5"]
+
+
+def test_a_node_whose_distance_is_not_known_is_farther_than_any_that_is() -> None:
+    """Node 1, whose distance is known, though node 3 is in the same package."""
+    machine = replace(synthetic("pack:2 numa:2 core:2 pu:1"), distances=Distances((1, 2), ((10, 255), (255, 10))))
+    made = plan(machine.narrowed(CpuSet("2-3,6-7")), on_nodes(2), "node", no_allowed_cpus="nearest")
+    assert cpus(made) == ["2-3"]
+
+
 def test_no_allowed_cpu_at_all_leaves_every_rank_its_error() -> None:
     """Even ranks without GPUs: the plan is whole, and nothing is raised."""
     machine = synthetic("pack:2 numa:1 core:2 pu:1").narrowed(CpuSet())
@@ -574,3 +588,11 @@ def test_isolated_cpus_are_the_kernels() -> None:
     """This system's are those that sysfs names."""
     with Topology.from_this_system() as topology:
         assert topology.machine().isolated_cpuset == CpuSet(Path("/sys/devices/system/cpu/isolated").read_text())
+
+
+def test_a_machine_without_nodes_has_no_package_to_be_on() -> None:
+    """In `socket`, where one package needs no node to be known: an error for the rank, and none of ours."""
+    machine = replace(synthetic("numa:1 core:2 pu:1"), numa_nodes=(), distances=Distances((), ()))
+    made = plan(machine, (Gpu(0, "0000:01:00.0"),), "socket")
+    assert cpus(made) == ["UnknownLocalityError"]
+    assert "nodes with CPUs: none" in str(made[0].error)

@@ -11,11 +11,12 @@ from random import Random
 
 import pytest
 
-from hwnuma import AffinityMode, CpuSet, Machine, NumaOptions, OptionError, Plan, Topology, TopologyGpus, plan
+from hwnuma import AffinityMode, CpuSet, Gpu, Machine, NumaOptions, OptionError, Plan, Topology, TopologyGpus, plan
 from hwnuma.captures.document import document_of
 from hwnuma.hwloc.core_speeds import read_core_speeds
 from hwnuma.model.bitmap import union
 from hwnuma.model.facts import Facts
+from hwnuma.model.machine import Cache, Core
 from hwnuma.model.value import replace
 from hwnuma.policy.ranks import usable_cpus
 from tests.conftest import TOPOLOGIES, synthetic
@@ -288,3 +289,15 @@ def test_a_capture_plans_elsewhere_with_the_firmwares_word() -> None:
         machine = topology.machine()
     assert machine.core_speeds == speeds
     assert plan(machine, (), NumaOptions("exclusive", prefer="fast-cores"), ranks=2).preferred == (CpuSet("1-2"),)
+
+
+def test_core_complexes_with_as_many_preferred_cores_stay_in_their_order() -> None:
+    """The larger one first, by CPUs: how many others there are in it does not count."""
+    cores = [CpuSet("0-1"), CpuSet("2-3"), CpuSet("4"), CpuSet("5"), CpuSet("6")]
+    machine = replace(
+        synthetic("numa:1 core:7 pu:1"),
+        cores=tuple(Core(number, cpuset) for number, cpuset in enumerate(cores)),
+        last_level_caches=(Cache(3, CpuSet("0-3")), Cache(3, CpuSet("4-6"))),
+    )
+    made = plan(machine, [Gpu(0, numa_node=0)], NumaOptions("core-complex", prefer="0,4"))
+    assert [str(each.cpuset) for each in made] == ["0-3"]

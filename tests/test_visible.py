@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from hwnuma.devices.pci import VENDORS
-from hwnuma.devices.visible import Visible, visible_gpus
+from hwnuma.devices.visible import ORDER_VARIABLES, VISIBLE_DEVICES, Visible, visible_gpus
 from hwnuma.errors import GpuNotFoundError, OptionError
 from hwnuma.model.gpu import Gpu
 from tests.visible_devices import (
@@ -30,6 +30,7 @@ from tests.visible_devices import (
     markdown,
 )
 
+FLAT = "ZE_FLAT_DEVICE_HIERARCHY"
 FOUR, MIG, AMD, INTEL = (MACHINES[name].gpus for name in ("four", "mig", "amd", "intel"))
 
 
@@ -255,3 +256,44 @@ def test_a_warning_repeats_no_more_of_a_list_than_tells_what_it_is() -> None:
     assert len(seen.warnings) == 1
     assert len(seen.warnings[0]) < 1000
     assert seen.warnings[0].isprintable()
+
+
+def test_a_uuid_of_amds_has_up_to_sixteen_digits() -> None:
+    """All of them are its whole, one is its least beginning, and none or one more is no UUID."""
+    whole = AMD[3].uuid
+    assert whole is not None
+    assert len(whole) == len("GPU-") + 16
+    for text in (whole, "GPU-c"):
+        assert indices(visible_gpus(AMD, {ROCR: text}, "amd")) == (3,)
+    for text in (whole + "0", "GPU-", "G"):
+        refused = visible_gpus(AMD, {ROCR: text}, "amd")
+        assert indices(refused) == ()
+        assert "is no UUID" in refused.warnings[0]
+        assert "is no UUID of a GPU here" not in refused.warnings[0]
+
+
+def test_digits_that_c_does_not_read_are_no_number() -> None:
+    """A 0 ahead makes a number octal to ROCm's strtol, which has no 8."""
+    assert "which is no number" in visible_gpus(AMD, {ROCR: "08"}, "amd").warnings[0]
+    assert "which is no GPU's index" in visible_gpus(AMD, {ROCR: "010"}, "amd").warnings[0]
+
+
+def test_tiles_are_told_of_where_each_counts() -> None:
+    """Unless ZE_FLAT_DEVICE_HIERARCHY says that cards count."""
+    hint = "GPUs of several tiles count each tile"
+    for more, said in (({}, True), ({FLAT: "FLAT"}, True), ({FLAT: "COMPOSITE"}, False)):
+        (warning,) = visible_gpus(INTEL, {ZE: "9", **more}, "intel").warnings
+        assert (hint in warning) is said
+
+
+def test_a_number_of_ten_digits_is_read_as_no_index_whatever_it_is() -> None:
+    """Nine are a number that no GPU has."""
+    for text, problem in (("999999999", "is no GPU's index here (the last is 3)"), ("1000000000", "is no GPU's index")):
+        (warning,) = visible_gpus(FOUR, {CVD: text}, "nvidia").warnings
+        assert warning.endswith(f"which {problem}")
+
+
+def test_every_variable_that_is_read_is_in_the_tables() -> None:
+    """Captures keep those that are."""
+    read = {FLAT} | {name for row in ROWS for name in row.environment}
+    assert read == {*VISIBLE_DEVICES, *ORDER_VARIABLES}

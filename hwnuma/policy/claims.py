@@ -115,4 +115,4 @@ def spread_claims(machine: Machine, ranks: int) -> list[Claim]:
             f"{machine.allowed_cpuset or 'none'}"
         )
         return [Claim(rank, rank, Locality(error=error), error=error) for rank in range(ranks)]
-    return [Claim(rank, rank, of_cores[rank * len(of_cores) // ranks], subject=f"rank {rank}") for rank in range(ranks)]
+    return [Claim(rank, rank, of_cores[rank * len(of_cores) // ranks]) for rank in range(ranks)]

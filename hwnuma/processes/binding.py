@@ -284,8 +284,8 @@ def check_cpus(cpuset: CpuSet) -> CpuSet:
 # ---- CPUs ----------------------------------------------------------------------------------------------------
 
 
-def _bind_leader(topology: Topology, applied: Applied) -> CpuSet:
-    """Bind the leading thread and read it back; give its former affinity."""
+def _bind_leader(topology: Topology, applied: Applied) -> None:
+    """Bind the leading thread and read it back."""
     thread = applied.leader
     before = _affinity(topology, thread)
     if before is None:
@@ -294,7 +294,6 @@ def _bind_leader(topology: Topology, applied: Applied) -> CpuSet:
         raise no_such_process(applied.pid)
     applied.before = applied.moved[thread] = before
     _move_and_read_back(topology, thread, applied.binding.cpuset, applied.pid)
-    return before
 
 
 def _bind_threads(topology: Topology, applied: Applied, left_alone: Collection[int], *, all_threads: bool) -> None:

@@ -1,0 +1,110 @@
+"""``python -m tests.mutation``: faults in the modules of tests/mutation/targets.py, and whether tests find them."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.mutants import mutants_of
+from tests.mutation.page import Outcomes, page, reasons, survivors
+from tests.mutation.plugin import FOUND, SURVIVED, Faults
+from tests.mutation.targets import TARGETS
+
+_ROOT = Path(__file__).resolve().parents[2]
+_FOR_CHILDREN = Path(__file__).resolve().parent / "for_children"
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument(
+        "modules", nargs="*", metavar="MODULE", help="files, by default all of tests/mutation/targets.py"
+    )
+    parser.add_argument("--sample", type=int, metavar="PERCENT", help="only so many of the faults")
+    parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--quick", action="store_true", help="leave out what takes a fresh Python for each fault")
+    parser.add_argument("--json", type=Path, help="a file that all outcomes are kept in, those of earlier runs too")
+    parser.add_argument("--again", action="store_true", help="of the modules in that file, only what was not found")
+    parser.add_argument("--page", type=Path, help="a page to write of all outcomes")
+    arguments = parser.parse_args()
+    os.chdir(_ROOT)
+    everything: dict[str, dict[str, str]] = {}
+    if arguments.json and arguments.json.exists():
+        everything = json.loads(arguments.json.read_text())
+    modules = arguments.modules or [*TARGETS]
+    for tests in dict.fromkeys(TARGETS[module] for module in modules):
+        everything |= _tried([module for module in modules if TARGETS[module] == tests], tests, arguments, everything)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(everything, indent=1, ensure_ascii=False))
+    if arguments.page:
+        arguments.page.write_text(page({module: everything[module] for module in TARGETS if module in everything}))
+    unexplained = [f"{module}: {name}" for module, name, reason in survivors(everything) if reason is None]
+    if unexplained:
+        raise SystemExit("\n".join(["no test finds, and tests/mutation/survivors.toml gives no reason:", *unexplained]))
+
+
+def _tried(
+    modules: list[str], tests: tuple[str, ...], arguments: argparse.Namespace, known: Outcomes
+) -> dict[str, dict[str, str]]:
+    """What becomes of the faults of modules that have the same tests."""
+    begun = time.monotonic()
+    outcomes = _in_fork_server(modules, tests, arguments, known if arguments.again else {})
+    if not arguments.quick:
+        for module in modules:
+            _in_fresh_pythons(Path(module), outcomes[module])
+    print(f"in {time.monotonic() - begun:.0f} s", flush=True)
+    return outcomes
+
+
+def _in_fork_server(
+    modules: list[str], tests: tuple[str, ...], arguments: argparse.Namespace, known: Outcomes
+) -> dict[str, dict[str, str]]:
+    """Try the faults in a process of its own, since pytest is started once in a process."""
+    with tempfile.NamedTemporaryFile("r", suffix=".json") as answer:
+        child = os.fork()
+        if child == 0:
+            try:
+                plugin = Faults(modules, arguments.sample, arguments.seed, known)
+                pytest.main(["-q", "-s", "-p", "no:cacheprovider", *tests], plugins=[plugin])
+                Path(answer.name).write_text(json.dumps(plugin.outcomes))
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        outcomes: dict[str, dict[str, str]] = json.loads(answer.read() or "{}")
+        if not outcomes:
+            raise SystemExit(f"the faults of {', '.join(modules)} could not be tried")
+        return outcomes
+
+
+def _in_fresh_pythons(module: Path, outcomes: dict[str, str]) -> None:
+    """Try once more, with all tests and in a fresh Python each, what was not found: what tests start has the fault, too."""
+    tree = ast.parse(module.read_text())
+    known = reasons().get(str(module), {})
+    for mutant in mutants_of(tree):
+        if outcomes.get(mutant.name, FOUND) == FOUND or mutant.name in known:
+            continue
+        with tempfile.NamedTemporaryFile("w", suffix=".py") as source:
+            source.write(ast.unparse(tree))
+            source.flush()
+            name = ".".join(module.with_suffix("").parts)
+            environment = {**os.environ, "FAULT_IN_HWNUMA": f"{name}={source.name}", "PYTHONPATH": str(_FOR_CHILDREN)}
+            command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TARGETS[str(module)]]
+            try:
+                done = subprocess.run(command, env=environment, capture_output=True, timeout=600, check=False)
+            except subprocess.TimeoutExpired:
+                outcomes[mutant.name] = FOUND
+                continue
+        outcomes[mutant.name] = SURVIVED if done.returncode == 0 else FOUND
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The faults of `python -m tests.mutation`: which there are, and that one in a loaded module does its work."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.mutation.mutants import mutants_of
+from tests.mutation.plugin import put_into
+from tests.mutation.targets import TARGETS
+from tests.processes import ROOT
+
+
+def names(source: str) -> list[str]:
+    """What the faults of some code are called."""
+    return [mutant.name for mutant in mutants_of(ast.parse(source))]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("a < b", ["a < b → a <= b", "a < b → a >= b"]),
+        ("a is None", ["a is None → a is not None"]),
+        ("a | b", ["a | b → a & b"]),
+        ("a and b", ["a and b → a or b"]),
+        ("if not a: b", ["not a → a"]),
+        ("if a: b", ["if a: … → if not a: …"]),
+        ("[a for a in b if a]", ["a → not a"]),
+        ("a = 1, True", ["1 → 2", "1 → 0", "True → False"]),
+        ("a = 'word', 'more than one'", ["'word' → 'wordX'"]),
+        ("f'{a}text'", []),
+        ("a[b:c]", ["b:c → :c", "b:c → b:"]),
+        ("f(a, key=b)", ["f(a, key=b) → pass", "f(a, key=b) → f(a)"]),
+        ("a.b = c", ["a.b = c → pass"]),
+        ("a += b", ["a += b → a -= b", "a += b → pass"]),
+        ("for a in b: break", ["for a in b: … → for a in (): …", "break → continue"]),
+        ("raise a", ["raise a → pass"]),
+        ("def f(a: int = 1) -> 'int': return a", ["1 → 2", "1 → 0", "return a → return None"]),
+        ("'A docstring.'\nif TYPE_CHECKING:\n    a = 1", []),
+        ("f(1)\nf(1)", ["f(1) → pass", "1 → 2", "1 → 0", "f(1) → pass (no. 2)", "1 → 2 (no. 2)", "1 → 0 (no. 2)"]),
+    ],
+)
+def test_what_is_changed(source: str, expected: list[str]) -> None:
+    """A small thing at a time, each with a name of its own; what does not run is left as it is."""
+    assert [name.partition(": ")[2] for name in names(source)] == expected
+
+
+def test_a_fault_is_there_until_the_next_one_is_asked_for() -> None:
+    """So that no copy of the module is made for each."""
+    tree = ast.parse("a = b + c\nd = e - f")
+    whole = ast.unparse(tree)
+    with_faults = [ast.unparse(tree) for _ in mutants_of(tree)]
+    assert with_faults == ["a = b - c\nd = e - f", "a = b + c\nd = e + f"]
+    assert ast.unparse(tree) == whole
+
+
+SOURCE = """
+from functools import cache
+def outer(a):
+    def inner(b):
+        return b + 1
+    return inner(a)
+class Class:
+    def method(self):
+        return 1
+    @classmethod
+    def of_class(cls):
+        return 1
+    @property
+    def computed(self):
+        return 1
+"""
+
+
+def loaded(path: Path) -> ModuleType:
+    """Import a file."""
+    spec = importlib.util.spec_from_file_location("of_tests", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_fault_is_put_into_functions_that_others_hold(tmp_path: Path) -> None:
+    """Functions, what is inside of them, methods, class methods and properties: the same objects, with other bodies."""
+    path = tmp_path / "of_tests.py"
+    path.write_text(SOURCE)
+    module = loaded(path)
+    held, instance = module.outer, module.Class()
+    put_into(module, compile(SOURCE.replace("+ 1", "+ 2").replace("return 1", "return 2"), str(path), "exec"))
+    assert (held(1), instance.method(), module.Class.of_class(), instance.computed) == (3, 2, 2, 2)
+
+
+PRINT_TWICE = """
+import subprocess, sys
+from hwnuma.model import table
+print(table.FAULT, flush=True)
+if sys.argv[1:]:
+    subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
+"""
+
+
+def test_what_tests_start_has_the_fault(tmp_path: Path) -> None:
+    """A Python with the fault in its environment loads the module with it, and so does one that it starts."""
+    source = (ROOT / "hwnuma/model/table.py").read_text()
+    (tmp_path / "table.py").write_text(source + "FAULT = True\n")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "tests/mutation/for_children"),
+        "FAULT_IN_HWNUMA": f"hwnuma.model.table={tmp_path / 'table.py'}",
+    }
+    command = [sys.executable, "-c", PRINT_TWICE, PRINT_TWICE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True", "True"]
+
+
+def test_the_modules_and_tests_that_are_named_exist() -> None:
+    """A table that nobody reads goes stale."""
+    for module, tests in TARGETS.items():
+        assert [name for name in (module, *tests) if not (ROOT / name).is_file()] == []
