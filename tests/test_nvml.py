@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
+from hwnuma import plan
 from hwnuma.devices.visible import visible_gpus
 from hwnuma.errors import GpuNotFoundError, NvmlError, OptionError
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.gpu import Gpu, MigInstance
 from tests import fake_nvml
+from tests.conftest import synthetic
 from tests.fake_nvml import FakeGpu, FakeMig, FakeNvml, calls
 from tests.require import require
 
@@ -137,6 +139,24 @@ def test_what_is_not_needed_may_fail(tmp_path: Path, function: str) -> None:
     """A GPU is usable without its UUID, name or affinities: an unknown error there is no failure."""
     gpus = ask(FakeNvml(machine(2), errors={function: fake_nvml.UNKNOWN}), tmp_path)
     assert [gpu.pci_address for gpu in gpus] == ["0000:01:00.0", "0000:02:00.0"]
+
+
+def test_locality_domains_of_mps(tmp_path: Path) -> None:
+    """With NVML_MPS_DEVICE_ENUMERATION=1, NVML has devices of one address, and answers little else of them."""
+    domains = [
+        FakeGpu("0000:01:00.0", f"GPU-{number}0000000-0000-4000-8000-000000000000", cpus=CpuSet("0-7"))
+        for number in "12"
+    ]
+    refused = ("nvmlDeviceGetCpuAffinityWithinScope", "nvmlDeviceGetMemoryAffinity", "nvmlDeviceGetMigMode")
+    refused += ("nvmlSystemGetDriverVersion", "nvmlDeviceGetSerial", "nvmlDeviceGetNvLinkState")
+    fake = FakeNvml(domains, errors=dict.fromkeys(refused, fake_nvml.NOT_SUPPORTED))
+    gpus = ask(fake, tmp_path)
+    assert [(gpu.index, gpu.pci_address, gpu.uuid) for gpu in gpus] == [
+        (place, "0000:01:00.0", domain.uuid) for place, domain in enumerate(domains)
+    ]
+    assert [gpu.cpu_affinity for gpu in gpus] == [CpuSet("0-7")] * 2
+    exclusive = plan(synthetic("numa:2 core:8 pu:1"), gpus, "exclusive")
+    assert [str(binding.cpuset) for binding in exclusive] == ["0-3", "4-7"]
 
 
 # --- MIG ------------------------------------------------------------------------------------------------

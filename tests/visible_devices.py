@@ -73,6 +73,11 @@ MACHINES = {
         ),
         "four AMD GPUs, UUIDs `GPU-2b9d…`, `GPU-2b7c…`, `GPU-9a10…`, `GPU-c0de…`",
     ),
+    "domains": Machine(
+        "nvidia",
+        tuple(Gpu(index, f"0000:{index // 2 + 1:02x}:00.0", uuid, "NVIDIA B300") for index, uuid in enumerate(UUIDS)),
+        "two NVIDIA GPUs of two locality domains each under MPS, as NVML tells them with NVML_MPS_DEVICE_ENUMERATION=1",
+    ),
     "intel": Machine(
         "intel",
         tuple(Gpu(index, f"0000:{index + 1:02x}:00.0", name="Intel Data Center GPU") for index in range(4)),
@@ -88,6 +93,8 @@ SOURCES = {
     "(pytorch/pytorch#84879, #92315); some of these rows are also in torch's own tests",
     "mig": "NVIDIA, Multi-Instance GPU User Guide, CUDA Device Enumeration "
     "(<https://docs.nvidia.com/datacenter/tesla/mig-user-guide/>)",
+    "mps": "NVIDIA, NVML API Reference, MPS Locality Domain Device Enumeration "
+    "(<https://docs.nvidia.com/deploy/nvml-api/api/group__nvmlMpsDeviceEnumeration.html>)",
     "rocr": "ROCm/ROCR-Runtime, `runtime/hsa-runtime/core/runtime/amd_filter_device.cpp`",
     "hip": "ROCm/clr, `rocclr/device/rocm/rocdevice.cpp`, `Device::init`",
     "ze": "Level Zero specification, Core Programming Guide, Affinity Mask",
@@ -258,6 +265,10 @@ ROWS = [
     Row("mig", {CVD: "2"}, (), "guide", "indices are nvidia-smi's, not hwnuma's", "no GPU's index"),
     Row("mig", {CVD: UUIDS[1]}, (2,), "guide", "the whole GPU beside it, by UUID"),
     # AMD
+    # Parts of GPUs that count as devices
+    Row("domains", {}, (0, 1, 2, 3), "mps", "each locality domain is a device with an index and a UUID"),
+    Row("domains", {CVD: "3,0"}, (3, 0), "own", "indices are NVML's, of domains"),
+    Row("domains", {CVD: UUIDS[2]}, (2,), "own", "a domain by the UUID that NVML has for it"),
     Row("amd", {}, (0, 1, 2, 3), "rocr", "not set: all"),
     Row("amd", {ROCR: "2,0"}, (2, 0), "rocr", "indices, in the order of the list"),
     Row("amd", {ROCR: ""}, (), "rocr", "empty: none"),

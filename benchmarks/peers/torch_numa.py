@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.peers import serve
 from benchmarks.timing import calls
-from tests.differential import torch_process
+from tests.differential import torch_numa, torch_process
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def _planner(binding: Any, mode: Any, gpus: int) -> Callable[[], Callable[[], ob
 
     def all_ranks() -> None:
         for gpu in range(gpus):
-            binding._get_validated_logical_cpus_to_bind_to(gpu_index=gpu, numa_options=options)
+            torch_numa.call(binding._get_validated_logical_cpus_to_bind_to, gpu, options)
 
     return lambda: all_ranks
 

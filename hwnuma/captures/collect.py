@@ -54,6 +54,7 @@ def facts_of(topology: Topology, environment: Mapping[str, str], *, serials: boo
         affinity=current_affinity(topology),
         memory_nodes=allowed_nodes(),
         core_speeds=() if machine.cpu_kinds else read_core_speeds(machine.cpuset),
+        device_nodes=machine.device_nodes,
         # What is planned here goes by the machine's own.
         kernel_settings=replace(settings, isolated_cpuset=machine.isolated_cpuset),
         versions=_versions(machine, inventory),

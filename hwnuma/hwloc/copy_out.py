@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hwnuma.errors import OptionError, TopologyFileError
 from hwnuma.hwloc.library import RUNNING_VERSION, version_text
 from hwnuma.model.bitmap import CpuSet, NodeSet
@@ -10,7 +12,7 @@ from hwnuma.model.machine import HOST_BRIDGE, Cache, Core, Distances, Machine, N
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from hwnuma.model.facts import Facts
@@ -36,6 +38,9 @@ def machine_of(text: str, source: str) -> Machine:
             found[kind].append(_READERS[kind](fields))
     [(is_this_system, cpuset, allowed_cpuset, allowed_nodeset)] = found["machine"]
     facts = _facts(found["fact"], cpuset, source) if found["fact"] and not is_this_system else None
+    numa_nodes = _numa_nodes(found["node"], cpuset)
+    # libhwloc's own order follows neither the bus nor the domain.
+    pci_devices = tuple(sorted(found["pci"], key=lambda device: pci_address_key(device.address)))
     return Machine(
         source=source,
         is_this_system=is_this_system,
@@ -43,11 +48,10 @@ def machine_of(text: str, source: str) -> Machine:
         allowed_cpuset=allowed_cpuset & cpuset,
         allowed_nodeset=allowed_nodeset,
         packages=tuple(sorted(found["package"], key=lambda package: (package.os_index, package.cpuset.first))),
-        numa_nodes=_numa_nodes(found["node"], cpuset),
+        numa_nodes=numa_nodes,
         last_level_caches=_last_level_caches(found["cache"]),
         cores=tuple(sorted((core for core in found["core"] if core.cpuset), key=lambda core: core.cpuset.first)),
-        # libhwloc's own order follows neither the bus nor the domain.
-        pci_devices=tuple(sorted(found["pci"], key=lambda device: pci_address_key(device.address))),
+        pci_devices=pci_devices,
         distances=next(iter(found["distances"]), Distances()),
         cpu_kinds=_cpu_kinds(found["kind"]),
         isolated_cpuset=_isolated_cpus() if is_this_system else _isolated_there(facts),
@@ -55,7 +59,20 @@ def machine_of(text: str, source: str) -> Machine:
         nics=_nics(found["network"]) if found["network"] else (),
         facts=facts,
         core_speeds=facts.core_speeds if facts is not None else (),
+        device_nodes=_device_nodes_here(pci_devices, numa_nodes) if is_this_system else _device_nodes_there(facts),
     )
+
+
+def _device_nodes_here(devices: Sequence[PciDevice], nodes: Sequence[NumaNode]) -> tuple[tuple[str, int], ...]:
+    if all(node.cpuset for node in nodes):
+        return ()  # and nothing is imported
+    from hwnuma.hwloc.device_nodes import read_device_nodes
+
+    return read_device_nodes(devices, nodes, os.environ.get("HWLOC_FSROOT", ""))
+
+
+def _device_nodes_there(facts: Facts | None) -> tuple[tuple[str, int], ...]:
+    return facts.device_nodes if facts is not None else ()
 
 
 def _isolated_cpus() -> CpuSet:

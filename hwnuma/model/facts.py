@@ -100,6 +100,7 @@ class Facts(Value):
         affinity: the CPUs that the capturing process could run on; None if that was not known.
         memory_nodes: the NUMA nodes that it could have memory of.
         core_speeds: sets of CPUs from the slowest to the fastest, where the firmware tells and libhwloc does not.
+        device_nodes: NUMA nodes by PCI address, as the kernel has them of devices that libhwloc finds no place for.
         kernel_settings: the kernel's.
         versions: of programs.
         host: the machine's name; "" if it is not to be known.
@@ -115,6 +116,7 @@ class Facts(Value):
     affinity: CpuSet | None = None
     memory_nodes: NodeSet | None = None
     core_speeds: tuple[CpuSet, ...] = ()
+    device_nodes: tuple[tuple[str, int], ...] = ()
     kernel_settings: KernelSettings = KernelSettings()
     versions: Versions = Versions()
     host: str = ""
@@ -130,6 +132,7 @@ class Facts(Value):
             "affinity": _set_text(self.affinity),
             "memory_nodes": _set_text(self.memory_nodes),
             "core_speeds": [str(cpus) for cpus in self.core_speeds],
+            "device_nodes": dict(self.device_nodes),
             "kernel_settings": self.kernel_settings.as_dict(),
             "variables": dict(self.variables),
             "nccl_nodes": dict(self.nccl_nodes),
@@ -377,6 +380,7 @@ _READERS: Readers = {
     "affinity": _maybe(_cpus),
     "memory_nodes": _maybe(_nodes),
     "core_speeds": _cpu_sets,
+    "device_nodes": _by_address(_node),
     "kernel_settings": _fields(KernelSettings, _SETTINGS_READERS),
     "variables": _variables,
     "nccl_nodes": _by_address(_node),

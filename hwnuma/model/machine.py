@@ -130,6 +130,8 @@ class Machine(Value):
             for this system, which can be asked itself, and where nothing was kept.
         core_speeds: sets of CPUs from the slowest to the fastest, by the firmware's word where libhwloc has none; empty
             if nobody asked, or if all are alike (`hwnuma.hwloc.core_speeds`).
+        device_nodes: NUMA node by PCI address, by the kernel's word where libhwloc knows no place of a device: one on a
+            node of memory alone (`hwnuma.hwloc.device_nodes`).
     """
 
     source: str
@@ -149,6 +151,7 @@ class Machine(Value):
     nics: tuple[Nic, ...] = ()
     facts: Facts | None = None
     core_speeds: tuple[CpuSet, ...] = ()
+    device_nodes: tuple[tuple[str, int], ...] = ()
 
     @property
     def called(self) -> str:

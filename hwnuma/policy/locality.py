@@ -6,7 +6,8 @@ several (a Package of SNC nodes), all (numa_node is -1) or none (a restricted cp
 1. ``given``: somebody states the node (`Gpu.numa_node`, ``--gpu-node``).
 2. ``hwloc``: the ancestor lies within one node that has CPUs.
 3. Among the nodes that the ancestor covers, a better source knows one: ``nvml`` (the driver's CPU affinity) or
-   ``nccl`` (an NCCL topology file).
+   ``nccl`` (an NCCL topology file) or, where libhwloc has no place, ``sysfs`` (the kernel's ``numa_node``, which may be
+   a node of memory alone: then the nodes of the CPUs near that).
 4. ``hwloc-spread``: the ancestor covers some nodes, but not the whole machine, and nothing tells them apart: the GPUs
    that are equally near to them are dealt out to them by index.
 5. ``single-node``: only one node in the machine has CPUs.
@@ -100,7 +101,11 @@ def _candidates(  # noqa: PLR0911 -- the order of sources reads as one list
         return Locality(error=_absent(machine, gpu, device))
     if len(near) == 1:
         return Locality(near, "hwloc")
-    for source, better in (("nvml", _by_nvml(machine, gpu)), ("nccl", _by_nccl(machine, gpu, nccl_nodes))):
+    for source, better in (
+        ("nvml", _by_nvml(machine, gpu)),
+        ("nccl", _by_nccl(machine, gpu, nccl_nodes)),
+        ("sysfs", _by_sysfs(machine, gpu)),
+    ):
         narrowed = tuple(node for node in better if not near or node in near)
         if narrowed:
             return Locality(narrowed, source)
@@ -152,6 +157,26 @@ def _by_nvml(machine: Machine, gpu: Gpu) -> tuple[NumaNode, ...]:
 def _by_nccl(machine: Machine, gpu: Gpu, nccl_nodes: Mapping[str, int]) -> tuple[NumaNode, ...]:
     node = machine.numa_node(nccl_nodes.get(gpu.pci_address or "", -1))
     return (node,) if node is not None and node.cpuset else ()
+
+
+def _by_sysfs(machine: Machine, gpu: Gpu) -> tuple[NumaNode, ...]:
+    """The nodes of the CPUs near the node that the kernel names, unless these are all of them."""
+    if not machine.device_nodes:
+        return ()
+    node = machine.numa_node(dict(machine.device_nodes).get(gpu.pci_address or "", -1))
+    if node is None:
+        return ()
+    # libhwloc has a GPU's memory where it has the GPU: then nothing is near either, but the kernel has distances.
+    nodes = machine.nodes_of(node.near_cpuset) or _nearest_by_distance(machine, node.os_index)
+    return () if _is_everything(machine, nodes) else nodes
+
+
+def _nearest_by_distance(machine: Machine, number: int) -> tuple[NumaNode, ...]:
+    """The nodes with CPUs at the least distance from a node; none if the kernel does not tell."""
+    told = [(machine.distances.between(number, node.os_index), node) for node in machine.cpu_nodes]
+    known = [(distance, node) for distance, node in told if distance is not None]
+    least = min((distance for distance, _ in known), default=0)
+    return tuple([node for distance, node in known if distance == least])
 
 
 def disagreements(
@@ -227,7 +252,7 @@ def _unknown(machine: Machine, gpu: Gpu, device: PciDevice | None, unknown: Unkn
         seen = f"two PCI devices have its address, one near CPUs {one or 'none'} and one near CPUs {other or 'none'}"
     else:
         # libhwloc goes by the device's local CPUs: a node without CPUs leaves it as much below the whole machine as -1.
-        seen = "the topology attaches it to the whole machine (numa_node is -1, or a node without CPUs)"
+        seen = "the topology attaches it to the whole machine (numa_node is -1, or a node that no CPUs are near)"
     return Locality(
         error=UnknownLocalityError(
             f"which NUMA node {gpu} is on is not known: {seen}, and neither NVML nor an NCCL topology file tells; "

@@ -10,7 +10,7 @@ PAGE = REPOSITORY / "docs" / "differences.md"
 _INTRODUCTION = """\
 # Where hwnuma differs from torch.numa.binding
 
-hwnuma's four modes are those of PyTorch's `torch.numa.binding` (torch 2.13), and wherever torch answers, the CPUs are
+hwnuma's four modes are those of PyTorch's `torch.numa.binding` (torch 2.13 and 2.14), and wherever torch answers, the CPUs are
 the same, but for what is listed here. A test compares the two: torch's own, unmodified functions read each machine from a
 sysfs tree that is laid out in place of `/sys`, in a mount namespace. For the machines of `fixtures/` the tree is
 made from the facts, for other people's hwloc XML files from the raw XML; neither goes through libhwloc or hwnuma. From

@@ -7,13 +7,16 @@ To renew occurrences.txt and docs/differences.md after a change, run
 from __future__ import annotations
 
 import os
+import sys
+import types
 from collections.abc import Sequence
-from importlib.metadata import version
+from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
-from tests.differential import docs
+from tests.differential import docs, torch_numa, torch_process
 from tests.differential.compare import OCCURRENCES, Comparison, compare, saved_occurrences, table
 from tests.differential.machines import CORPUS_XML, Compared, corpus, fixtures
 from tests.differential.torch_answers import ask_torch
@@ -26,6 +29,39 @@ _HEAD = """\
 # Every place where the entries of differences.toml occur: entry | machine | allowed CPUs | mode | GPUs.
 # Written by HWNUMA_UPDATE_DIFFERENCES=1 pytest tests/differential/test_against_torch.py
 """
+# The Python of an environment with the newest torch; the other one is this Python's own.
+_NEWEST = os.environ.get("HWNUMA_NEWEST_TORCH")
+
+
+@dataclass(frozen=True)
+class Torch:
+    """A torch to compare with: its version up to the last point, and the Python that has it; empty where none does."""
+
+    version: str
+    python: str
+    remedy: str
+
+    def ask(self, machines: Sequence[Compared], *, mount: bool = True) -> dict[str, Any]:
+        """What it answers, after a look that it is the one compared with."""
+        require(self.python, self.remedy)
+        asked = ask_torch(machines, mount=mount, python=self.python)
+        assert asked["torch"].startswith(self.version), f"with torch {asked['torch']}, review the table again"
+        return asked
+
+
+_TORCHES = (
+    Torch("2.13.", sys.executable if find_spec("torch") else "", "PyTorch is not installed: pip install torch==2.13.0"),
+    Torch(
+        "2.14.", _NEWEST or "", "PyTorch is not installed: HWNUMA_NEWEST_TORCH names no Python that has torch 2.14.1"
+    ),
+)
+_REFERENCE = _TORCHES[0]
+
+
+@pytest.fixture(scope="module", params=_TORCHES, ids=lambda torch: f"torch {torch.version}x")
+def torch(request: pytest.FixtureRequest) -> Torch:
+    """Each torch that hwnuma is compared with."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +71,12 @@ def machines() -> list[Compared]:
 
 
 @pytest.fixture(scope="module")
-def comparison(machines: Sequence[Compared]) -> Comparison:
+def comparison(torch: Torch, machines: Sequence[Compared]) -> Comparison:
     """All answers of both, compared."""
-    require(find_spec("torch"), "PyTorch is not installed: pip install torch==2.13.0")
-    asked = ask_torch(machines)
+    asked = torch.ask(machines)
     compared = compare(machines, asked["answers"])
     print(f"\ntorch {asked['torch']} through a {asked['way']}: {compared.summary}")
-    if _UPDATE:
+    if _UPDATE and torch is _REFERENCE:
         names = frozenset(each.name for each in machines)
         kept = [line for line in saved_occurrences() if line.split(" | ")[1] not in names]
         lines = sorted(kept + compared.lines(names))
@@ -50,18 +85,39 @@ def comparison(machines: Sequence[Compared]) -> Comparison:
     return compared
 
 
-def test_torch_is_the_version_compared_with() -> None:
-    """The reference is torch 2.13: with another version, the table has to be reviewed again."""
-    require(find_spec("torch"), "PyTorch is not installed: pip install torch==2.13.0")
-    assert version("torch").startswith("2.13.")
+@pytest.mark.parametrize("mistake", torch_numa.OUR_MISTAKES)
+def test_a_mistake_of_ours_is_no_answer(mistake: type[Exception]) -> None:
+    """A wrong call ends the test; what torch itself raises goes through."""
+
+    def wrong(*, device_index: int, numa_options: object) -> None:
+        raise mistake(device_index, numa_options)
+
+    def answers(*, gpu_index: int, numa_options: object) -> None:
+        raise ValueError(gpu_index, numa_options)
+
+    binding = types.SimpleNamespace(_get_validated_logical_cpus_to_bind_to=wrong)
+    with pytest.raises(AssertionError, match="torch was asked wrongly"):
+        torch_process.ask(binding, None, 0)
+    binding._get_validated_logical_cpus_to_bind_to = answers
+    assert torch_process.ask(binding, None, 0) == {"error": "ValueError", "message": "(0, None)"}
 
 
-def test_both_ways_to_show_torch_a_machine_give_the_same(machines: Sequence[Compared]) -> None:
+def test_an_index_by_another_name_is_no_answer() -> None:
+    """Where torch renames the parameter again, the test fails, and does not take the TypeError for what torch answers."""
+
+    def renamed(*, accelerator: int, numa_options: object) -> None:
+        """Never called."""
+
+    binding = types.SimpleNamespace(_get_validated_logical_cpus_to_bind_to=renamed)
+    with pytest.raises(AssertionError, match="takes accelerator, numa_options, and none of device_index or gpu_index"):
+        torch_process.ask(binding, None, 0)
+
+
+def test_both_ways_to_show_torch_a_machine_give_the_same(torch: Torch, machines: Sequence[Compared]) -> None:
     """Where no mount namespace can be had, intercepted file access takes its place: same machines, same answers."""
-    require(find_spec("torch"), "PyTorch is not installed: pip install torch==2.13.0")
     few = [each for each in machines if each.name in ("dgx1_v100", "gh200_x4", "gcp_a3_h100_8")]
     assert len(few) == 3
-    assert ask_torch(few, mount=False)["answers"] == ask_torch(few)["answers"]
+    assert torch.ask(few, mount=False)["answers"] == torch.ask(few)["answers"]
 
 
 def test_every_difference_is_reviewed(comparison: Comparison) -> None:

@@ -40,13 +40,14 @@ def way_to_mount(holder: Path) -> list[str] | None:
     return None
 
 
-def ask_torch(machines: Sequence[Compared], *, mount: bool = True) -> dict[str, Any]:
+def ask_torch(machines: Sequence[Compared], *, mount: bool = True, python: str = sys.executable) -> dict[str, Any]:
     """What torch answers for each machine, cut, mode and GPU.
 
     Args:
         machines: what to ask about.
         mount: put the trees in place of /sys in a mount namespace, if one can be had; otherwise, and where none can,
             intercept the process's own file access.
+        python: the interpreter whose torch is asked.
 
     Returns:
         ``torch``: its version; ``way``: how it was made to see the trees; ``answers``: by name, CPU list and mode.
@@ -72,7 +73,7 @@ def ask_torch(machines: Sequence[Compared], *, mount: bool = True) -> dict[str, 
         namespace = way_to_mount(holder) if mount else None
         done = subprocess.run(
             [
-                *(namespace or []), sys.executable, "-m", "tests.differential.torch_process",
+                *(namespace or []), python, "-m", "tests.differential.torch_process",
                 "intercept" if namespace is None else "mount", str(holder),
             ],
             input=json.dumps(request), capture_output=True, text=True, check=False, cwd=REPOSITORY,

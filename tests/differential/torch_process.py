@@ -17,16 +17,20 @@ import logging
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import Any
+
+from tests.differential.torch_numa import answer_for_devices, call
 
 Answer = dict[str, str]
 
 
-def _ask(binding: Any, options: Any, gpu: int) -> Answer:
+def ask(binding: Any, options: Any, gpu: int) -> Answer:
+    """Ask for one GPU."""
     try:
-        cpus = binding._get_validated_logical_cpus_to_bind_to(gpu_index=gpu, numa_options=options)
+        cpus = call(binding._get_validated_logical_cpus_to_bind_to, gpu, options)
+    except AssertionError:
+        raise  # a mistake of ours
     except Exception as error:  # noqa: BLE001 -- whatever torch raises is its answer
         return {"error": type(error).__name__, "message": str(error).replace("\n", " ")}
     return {"cpus": binding._get_ranges_str_from_ints(cpus)}
@@ -34,15 +38,7 @@ def _ask(binding: Any, options: Any, gpu: int) -> Answer:
 
 def supply(torch: Any, gpus: list[str], allowed: set[int]) -> None:
     """Answer what torch asks CUDA and the kernel for."""
-    properties = []
-    for address in gpus:
-        domain, bus, device = address.split(".")[0].split(":")
-        properties.append(
-            types.SimpleNamespace(pci_domain_id=int(domain, 16), pci_bus_id=int(bus, 16), pci_device_id=int(device, 16))
-        )
-    torch.cuda.is_available = lambda: True
-    torch.cuda.device_count = lambda: len(properties)
-    torch.cuda.get_device_properties = lambda index: properties[index]
+    answer_for_devices(torch, gpus)
     os.sched_getaffinity = lambda _pid: set(allowed)
 
 
@@ -91,7 +87,7 @@ def main() -> None:
         for cut in machine["cuts"]:
             supply(torch, machine["gpus"], binding._get_set_of_int_from_ranges_str(cut))
             of_machine[cut] = {
-                mode.value: [_ask(binding, NumaOptions(mode), gpu) for gpu in range(len(machine["gpus"]))]
+                mode.value: [ask(binding, NumaOptions(mode), gpu) for gpu in range(len(machine["gpus"]))]
                 for mode in AffinityMode
             }
     json.dump({"torch": torch.__version__, "answers": answers}, sys.stdout)

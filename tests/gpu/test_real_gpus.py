@@ -17,6 +17,7 @@ import pytest
 
 from hwnuma import AffinityMode, CpuSet, Gpu, Machine, NumaOptions, Topology, plan
 from hwnuma.devices.nvml import NvmlGpus
+from tests.differential.torch_numa import call
 
 pytestmark = pytest.mark.skipif(
     not Path("/dev/nvidiactl").exists(), reason="this machine has no NVIDIA GPU: /dev/nvidiactl is not there"
@@ -86,7 +87,7 @@ def test_the_answer_is_torchs(mode: AffinityMode) -> None:
     for rank in range(torch.cuda.device_count()):
         options = binding.NumaOptions(affinity_mode=binding.AffinityMode(mode.value))
         try:
-            expected = binding._get_logical_cpus_to_bind_to(gpu_index=rank, numa_options=options)
+            expected = call(binding._get_logical_cpus_to_bind_to, rank, options)
         except (RuntimeError, ValueError) as error:
             pytest.skip(f"torch does not answer here: {error!r}")
         assert made[rank].cpuset == expected

@@ -48,6 +48,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.differential.torch_numa import OUR_MISTAKES, answer_for_devices, call
+
 from .machines import parse_list
 
 # The lab and the section "kernel" work where hwnuma is not installed; so all else imports where it is used.
@@ -222,7 +224,8 @@ def plan_in_all_modes(machine: hwnuma.Machine, gpus: Sequence[str], unknown_loca
 def torch_binding(gpus: Sequence[str]) -> Placements:
     """Let torch bind a process for each rank in each mode, and read back what the kernel then has for it."""
     binding = _torchs_binding()
-    _answer_for_cuda(sys.modules["torch"].cuda, gpus)
+    # All else that it does is its own: it looks in this kernel's sysfs and asks this kernel for affinities.
+    answer_for_devices(sys.modules["torch"], gpus)
     # To log an error that it raises, torch imports much of itself, which takes a guest minutes.
     logging.disable()
     return {mode: [_in_a_fork(_bind_as_torch, binding, mode, rank) for rank in range(len(gpus))] for mode in MODES}
@@ -231,8 +234,8 @@ def torch_binding(gpus: Sequence[str]) -> Placements:
 def _torchs_binding() -> Any:
     """Return torch.numa.binding: of torch if it is imported already, else that file of it alone.
 
-    It takes a guest a minute to import torch, and all that this file wants of it is torch.cuda, of which we answer for
-    what it asks, and a function to count events with, which does nothing outside of torch's own house.
+    It takes a guest a minute to import torch, and all that this file wants of it is torch.cuda and torch.accelerator,
+    where we answer for what it asks, and a function to count events with, which does nothing outside of torch's own house.
     """
     if "torch" in sys.modules:
         from torch.numa import binding
@@ -243,7 +246,7 @@ def _torchs_binding() -> Any:
     assert torch.submodule_search_locations
     path = Path(torch.submodule_search_locations[0], "numa/binding.py")
     for name, attributes in {
-        "torch": {"cuda": types.SimpleNamespace()},
+        "torch": {"cuda": types.SimpleNamespace(), "accelerator": types.SimpleNamespace()},
         "torch._utils_internal": {"signpost_event": lambda **_event: None},
     }.items():
         sys.modules[name] = types.ModuleType(name)
@@ -256,29 +259,12 @@ def _torchs_binding() -> Any:
     return binding
 
 
-def _answer_for_cuda(cuda: Any, gpus: Sequence[str]) -> None:
-    """Tell torch which PCI devices its GPUs are, since there is no CUDA here.
-
-    All else that it does is its own: it looks in this kernel's sysfs and asks this kernel for affinities.
-    """
-    cuda.is_available = lambda: True
-    cuda.device_count = lambda: len(gpus)
-    cuda.get_device_properties = lambda index: _cuda_properties(gpus[index])
-
-
-def _cuda_properties(address: str) -> types.SimpleNamespace:
-    domain, bus, device_and_function = address.split(":")
-    return types.SimpleNamespace(
-        pci_domain_id=int(domain, 16),
-        pci_bus_id=int(bus, 16),
-        pci_device_id=int(device_and_function.split(".")[0], 16),
-    )
-
-
 def _bind_as_torch(binding: Any, mode: str, rank: int) -> list[int] | str:
     options = binding.NumaOptions(affinity_mode=binding.AffinityMode(mode))
     try:
-        binding._maybe_apply_numa_binding_to_current_process(gpu_index=rank, numa_options=options)
+        call(binding._maybe_apply_numa_binding_to_current_process, rank, options)
+    except AssertionError:
+        raise  # a mistake of ours
     except Exception as error:  # noqa: BLE001 -- torch raises whatever it stumbles over
         return type(error).__name__
     return sorted(os.sched_getaffinity(0))
@@ -291,6 +277,8 @@ def _in_a_fork(function: Callable[..., Any], *arguments: object) -> Any:
     if child == 0:
         try:
             os.write(writing, json.dumps(function(*arguments)).encode())
+        except BaseException:  # noqa: BLE001 -- a fork must never go on as the process that it is one of
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(writing)
@@ -310,7 +298,7 @@ def torchrun(gpus: Sequence[str]) -> Facts:
 
     near = [address for address in gpus if (_PCI_DEVICES / address / "local_cpulist").read_text().strip()]
     near = [address for address in near if (_PCI_DEVICES / address / "numa_node").read_text().strip() != "-1"]
-    _answer_for_cuda(torch.cuda, near)
+    answer_for_devices(torch, near)
     logging.disable()
     by_torch = {mode: _launched(len(near), [f"--numa-binding={mode}", "--no-python"], []) for mode in MODES}
     by_hwnuma, os.environ["HWNUMA_GPUS"] = {}, ",".join(near)
@@ -331,6 +319,8 @@ def _launched(workers: int, arguments: Sequence[str], wrapper: Sequence[str]) ->
         own = [f"--nproc-per-node={workers}", "--master-port=0", f"--log-dir={folder}/logs"]
         try:
             torch.distributed.run.main([*own, *arguments, *wrapper, "sh", "-c", worker])
+        except OUR_MISTAKES:
+            raise  # no answer of torch's
         except Exception as error:  # noqa: BLE001 -- torch raises whatever it stumbles over
             return type(error).__name__
         told = [Path(folder, str(rank)).read_text() for rank in range(workers)]

@@ -19,8 +19,8 @@ every_mode = pytest.mark.parametrize("mode", MODES)
 _FOUR_NODES = ["0-1,8-9", "2-3,10-11", "4-5,12-13", "6-7,14-15"]
 # Display 1 is on no node, and there are two with CPUs.
 _CPULESS = ["4-7,12-15", "UnknownLocalityError"]
-# To libhwloc a display on a node of memory alone looks as one on no node.
-_CPULESS_HMAT = [*_CPULESS, "UnknownLocalityError", "0-3,8-11"]
+# To libhwloc a display on a node of memory alone looks as one on no node; display 2 is on node 3, which is near node 1.
+_CPULESS_HMAT = [*_CPULESS, "4-7,12-15", "0-3,8-11"]
 
 # Written by hand from the machines: for each rank its CPUs, or the error.
 EXPECTED = {
@@ -37,7 +37,10 @@ EXPECTED = {
         "core-complex": _FOUR_NODES,
     },
     "cpuless": dict.fromkeys(MODES, _CPULESS),
-    "cpuless-hmat": dict.fromkeys(MODES, _CPULESS_HMAT),
+    "cpuless-hmat": {
+        **dict.fromkeys(MODES, _CPULESS_HMAT),
+        "exclusive": ["4-5,12-13", "UnknownLocalityError", "6-7,14-15", "0-3,8-11"],
+    },
     # Of node 1 there are cores 4 (with 20), 6 (with 22) and 7 (alone), in the L3s 4 and 6-7.
     "offline-restricted": {
         "node": ["4,6-7,20,22", "4,6-7,20,22", "2-3,18-19", "NoAllowedCpusError"],
@@ -60,8 +63,8 @@ TORCH_RAISES = {
 }
 
 # Where hwnuma, told to take node 0 for a place unknown, does not plan what torch does, and why: display 2, on memory
-# alone, for which torch raises, counts on node 0 too, so that three share the cores there, and not two.
-DIFFERS_FROM_TORCH = {("cpuless-hmat", "exclusive"): {3: "3,11"}}
+# alone, for which torch raises, is one of two that share the cores of node 1.
+DIFFERS_FROM_TORCH = {("cpuless-hmat", "exclusive"): {0: "4-5,12-13"}}
 
 
 def _as_listed(placements: list[str]) -> list[list[int] | str]:
