@@ -104,7 +104,7 @@ def test_a_gpu_on_a_node_without_cpus_is_refused_with_the_remedies(tmp_path: Pat
     (machine,) = _read_by_libhwloc([replace(described, pci_devices=devices)], tmp_path)
     for mode in AffinityMode:
         for binding in make_plan(machine, TopologyGpus(machine).gpus(), NumaOptions(mode)):
-            with pytest.raises(UnknownLocalityError, match=r"or a node without CPUs.*--gpu-node"):
+            with pytest.raises(UnknownLocalityError, match=r"or a node that no CPUs are near.*--gpu-node"):
                 binding.check()
 
 
