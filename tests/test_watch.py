@@ -269,9 +269,9 @@ def test_lines_for_people() -> None:
         first = watch.stdout.readline()
         assert f" s process {process.pid} (sh): watched, 1 threads, CPUs {LAST} expected by hwnuma exec" in first
         process.kill()
-        lines = [*watch.stdout]
-        assert lines[-1].endswith(f" s process {process.pid} (sh): ended\n")
-        assert watch.wait(60) == 0
+        rest, _ = watch.communicate(timeout=60)
+        assert rest.endswith(f" s process {process.pid} (sh): ended\n")
+        assert watch.returncode == 0
 
 
 @pytest.mark.fault("pipe", "the reader of the events has gone", "gives the end of the watch without a traceback")

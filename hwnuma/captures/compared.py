@@ -482,6 +482,8 @@ def _links(before: Look, after: Look) -> Iterator[str]:
         totals.append(Counter({(places.get(link.source), places.get(link.target)): link.links for link in links}))
     if totals[0] != totals[1]:
         yield from _changed("NVLinks between the GPUs", totals[0].total() // 2, totals[1].total() // 2)
-    stated = [sorted(node for _, node in look.facts.nccl_nodes) for look in (before, after) if look.facts is not None]
-    if stated[0] != stated[1]:
+    both = [look.facts for look in (before, after) if look.facts is not None]
+    if len({tuple(sorted(node for _, node in facts.nccl_nodes)) for facts in both}) > 1:
         yield "the file of NCCL_TOPO_FILE tells other nodes"
+    if len({tuple(sorted(node for _, node in facts.device_nodes)) for facts in both}) > 1:
+        yield "the kernel has devices on other nodes of memory alone"

@@ -245,7 +245,7 @@ def _addresses(facts: Facts) -> Iterator[str]:
     yield from (gpu.pci_address for gpu in facts.gpus if gpu.pci_address is not None)
     for link in facts.nvlinks:
         yield from (link.source, link.target)
-    yield from (address for address, _ in facts.nccl_nodes)
+    yield from (address for address, _ in (*facts.nccl_nodes, *facts.device_nodes))
 
 
 def without_what_is_one_machines(facts: Facts) -> Facts:
@@ -262,5 +262,6 @@ def _facts_lines(facts: Facts, numbers: Mapping[str, int]) -> Iterator[str]:
         yield str({**gpu, "pci_address": numbers.get(gpu["pci_address"])})
     for source, target, links in sorted(values.pop("nvlinks")):
         yield f"{numbers[source]} {numbers[target]} {links}"
-    yield from (f"{numbers[address]} {node}" for address, node in sorted(values.pop("nccl_nodes").items()))
+    for nodes in ("nccl_nodes", "device_nodes"):
+        yield from (f"{nodes} {numbers[address]} {node}" for address, node in sorted(values.pop(nodes).items()))
     yield str(values)
