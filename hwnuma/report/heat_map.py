@@ -73,7 +73,7 @@ def heat_map_as_svg(found: Measured, command: str = "") -> str:
         left, top = _MARGIN + number % across * wide, _MARGIN + 2 * _LINE + number // across * high
         drawn += [f'<g transform="translate({left} {top})">', *_map(each, rows, columns), "</g>"]
     height = _MARGIN + 2 * _LINE + -(-len(maps) // across) * high
-    for sentence in (*found.verdict, f"made by: {command}" if command else ""):
+    for sentence in (*found.verdict, "darker is better", f"made by: {command}" if command else ""):
         for line in wrapped(sentence, (width - 2 * _MARGIN) // _CHARACTER) if sentence else ():
             drawn.append(_words("text", _MARGIN, height, line))
             height += _LINE
