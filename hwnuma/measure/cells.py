@@ -163,8 +163,8 @@ class Buffers:
     def __enter__(self) -> Buffers:
         try:
             arrays = [self._memory(huge_pages=self._huge_pages) for _ in range(3)]
-            self.arrays = (arrays[0], arrays[1], arrays[2])
-            self.rings = {huge: self._memory(huge_pages=huge) for huge in (True, False)}
+            self.arrays: tuple[Memory, Memory, Memory] = (arrays[0], arrays[1], arrays[2])
+            self.rings: dict[bool, Memory] = {huge: self._memory(huge_pages=huge) for huge in (True, False)}
             self.warnings = self._place()
             self.look()
         except BaseException:

@@ -29,7 +29,8 @@ class GpusToMeasure:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self.found, self.why_not = FoundGpus((), (), "none"), ""
+        self.found: FoundGpus = FoundGpus((), (), "none")
+        self.why_not: str = ""
         with load_this_system() as topology:
             machine = topology.machine()
             try:

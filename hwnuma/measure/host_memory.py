@@ -61,9 +61,9 @@ class HostMemory:
         self.size = size
         self._mapping = mmap.mmap(-1, size, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
         self._view = ctypes.c_char.from_buffer(self._mapping)
-        self.address = ctypes.addressof(self._view)
+        self.address: int = ctypes.addressof(self._view)
         ctypes.memset(self.address, 1, size)
-        self.nodes = _nodes_of_mapping(self.address)
+        self.nodes: dict[int, int] = _nodes_of_mapping(self.address)
 
     def check(self, node: int | None) -> None:
         """See that all of it is on a node.

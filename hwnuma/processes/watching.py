@@ -84,7 +84,9 @@ class Watcher:
     """
 
     def __init__(self) -> None:
-        self.drifted = self.verified = self.not_verified = False
+        self.drifted: bool = False
+        self.verified: bool = False
+        self.not_verified: bool = False
         self._known: dict[tuple[int, int], _Known] = {}
 
     def look(self, seconds: float, seen: Iterable[Seen]) -> list[Event]:

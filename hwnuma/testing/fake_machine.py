@@ -116,7 +116,7 @@ class FakeMachine:
 
     def __init__(self, what: str | os.PathLike[str], wanted: Wanted | None = None) -> None:
         """Note what is asked for; `machine` says what it is."""
-        self.name = os.fspath(what)
+        self.name: str = os.fspath(what)
         self._file = file_of(what)
         self._wanted = wanted or Wanted()
         self._patches = Patches()
