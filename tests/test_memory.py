@@ -42,14 +42,24 @@ def numa_maps() -> None:
     require(Path("/proc/self/numa_maps").exists(), "there is no /proc/self/numa_maps: a sandbox, or no NUMA kernel")
 
 
+_BOUND = """
+import json, sys
+import hwnuma
+from tests.test_memory import BEFORE, NODE, Binding, MemoryPolicy, shown
+
+with hwnuma.bound(Binding(0, cpuset=BEFORE, nodeset=NODE, memory=MemoryPolicy(sys.argv[1]))) as binding:
+    inside, is_fine = shown(), hwnuma.verify(binding).ok
+print(json.dumps([inside, binding.memory_error, is_fine, shown()]))
+"""
+
+
 @pytest.mark.parametrize("policy", WORDS)
 def test_a_policy_is_set_and_put_back(policy: MemoryPolicy) -> None:
-    """The kernel shows it inside the block, and the default after it."""
-    with hwnuma.bound(Binding(0, cpuset=BEFORE, nodeset=NODE, memory=policy)) as binding:
-        assert shown().startswith(WORDS[policy])
-        assert binding.memory_error is None
-        assert hwnuma.verify(binding).ok
-    assert shown().startswith("default ")
+    """The kernel shows it inside the block, and the default after it, in a process of one thread."""
+    (inside, error, is_fine, after), _ = answer_of(_BOUND, policy.value)
+    assert inside.startswith(WORDS[policy])
+    assert (error, is_fine) == (None, True)
+    assert after.startswith("default ")
 
 
 def test_a_former_policy_is_put_back_exactly() -> None:
