@@ -130,7 +130,7 @@ def test_the_extension_under_pythons_tests() -> None:
     assert str(path) in run(*command, "-c", which, **environment)
     code = (
         "import sys, hwnuma, pytest; sys.path.append('.')\n"  # hwnuma first: the source tree has one too
-        "sys.exit(pytest.main(['-q', '-s', '-p', 'no:cacheprovider', '--import-mode=importlib', *sys.argv[1:]]))"
+        "sys.exit(pytest.main(['-q', '-s', '-p', 'no:cacheprovider', '--assert=plain', '--import-mode=importlib', *sys.argv[1:]]))"
     )
     told = run(*command, "-c", code, *TESTS, "-k", "not forked and not child", **environment)
     assert " passed" in told
