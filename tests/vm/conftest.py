@@ -30,7 +30,7 @@ _ORDER = (*TORCHRUN_MACHINES, MEMORY_MACHINE, OFFLINE_RESTRICTED.name)
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SECTIONS = ("kernel", "topology", "plan", "plan-node-zero", "exec", "capture", "plans")
-_TIMEOUT = 720.0
+_TIMEOUT = 1500.0
 # A guest keeps one core busy, whatever it has inside.
 _GUESTS_AT_ONCE = 2
 
