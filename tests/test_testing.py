@@ -245,6 +245,19 @@ def test_exec_is_recorded_with_its_command(hwnuma_machine: Enter) -> None:
         assert done.environment["HWNUMA_BOUND_CPUS"] == cpus
 
 
+@pytest.mark.parametrize("variables", [{}, {"HWNUMA_OMP": "set"}], ids=["quick", "whole"])
+def test_given_cpus_are_bound_for_the_rank_that_the_launcher_tells(
+    hwnuma_machine: Enter, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """On both ways that exec has."""
+    there = hwnuma_machine("dgx_h100")
+    for name, value in {"LOCAL_RANK": "5", "LOCAL_WORLD_SIZE": "8", **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        start(["exec", "--cpus", "8-9", "--", "true"])
+    assert str(there.rank(5).cpus) == "8-9"
+
+
 # ---- pynvml and os -----------------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from hwnuma.processes import blocks, kernel_settings, outer_affinity, procfs
 from hwnuma.processes.binding import Applied
 from hwnuma.processes.procfs import Pages, ThreadPolicy
 from hwnuma.testing.driver import Driver
-from hwnuma.testing.kernel import Kernel
+from hwnuma.testing.kernel import Kernel, rank_here
 from hwnuma.testing.patches import Patches
 from hwnuma.testing.record import Bound, Record
 
@@ -158,12 +158,14 @@ def binding(patches: Patches, there: Kernel, record: Record, owner: int | None) 
 
 def _bound(applied: Applied) -> Bound:
     place = applied.binding
+    # CPUs that were given (exec --cpus) are a place without a plan, which is rank 0's for want of a better.
+    rank = place.local_rank if place.local_rank or place.cores else rank_here() or 0
     memory = place.memory if applied.memory_error is None else MemoryPolicy.NONE
     return Bound(
         applied.pid,
         applied.leader,
         place.cpuset,
-        place.local_rank,
+        rank,
         place.gpu.pci_address if place.gpu is not None else None,
         memory,
         place.nodeset,

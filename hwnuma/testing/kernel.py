@@ -115,7 +115,7 @@ class Kernel:
     def bound(self, thread: int, by: str) -> None:
         """Write down that something else than a plan has moved a thread."""
         pid = _process_of(thread) or os.getpid()
-        rank = _rank_here() if pid == os.getpid() else None
+        rank = rank_here() if pid == os.getpid() else None
         memory, nodes = self.get_policy()
         cpus = self.get_affinity(thread)
         self.record.bound(Bound(pid, thread, cpus, rank, None, memory, nodes, (thread,), by))
@@ -133,7 +133,8 @@ class Kernel:
                 self.record.write("affinity", thread=thread, cpus=str(self.get_affinity(thread)))
 
 
-def _rank_here() -> int | None:
+def rank_here() -> int | None:
+    """The local rank that a launcher tells this process; None if none does."""
     try:
         return local_rank_of(os.environ).rank
     except LocalRankError:
