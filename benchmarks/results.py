@@ -117,7 +117,7 @@ def page(results: Iterable[Result], machine: Mapping[str, str]) -> str:
     facts = "\n".join(f"- {name}: {value}" for name, value in machine.items())
     return f"""# What hwnuma costs
 
-Written by `python -m benchmarks --page docs/benchmarks.md`; edit `benchmarks/`, not this page.
+Written by `python -m benchmarks --page docs/explanation/benchmarks.md`; edit `benchmarks/`, not this page.
 
 Whatever is compared was run in turn, round after round, in one run on one machine; a figure is the median of the
 rounds' ratios, and half of the rounds lie between the two figures beside it. A bare Python is `python -I -c pass`. A

@@ -1,4 +1,4 @@
-"""The page of every fault that a test provokes: ``python -m tests.faults`` writes docs/faults.md.
+"""The page of every fault that a test provokes: ``python -m tests.faults`` writes docs/developers/faults.md.
 
 A test says it in its mark: ``@pytest.mark.fault(kind, what fails, what it gives)``.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "faults.md"
+PAGE = ROOT / "docs" / "developers" / "faults.md"
 
 KINDS = {
     "driver": "The driver (NVML)",

@@ -180,7 +180,7 @@ def test_no_memory_of_the_near_node_is_misplacement() -> None:
 
 def test_every_rule_tells_where_it_reads_what_to_do_and_who_says_so() -> None:
     """And the documentation has each, by name."""
-    page = (ROOT / "docs/binding.md").read_text()
+    page = (ROOT / "docs/explanation/binding.md").read_text()
     assert len({rule.name for rule in RULES}) == len(RULES)
     for rule in RULES:
         assert all((rule.where, rule.remedy, rule.source)), rule.name

@@ -1,4 +1,4 @@
-"""Faults that no other test provokes, and the page of all that are: docs/faults.md."""
+"""Faults that no other test provokes, and the page of all that are: docs/developers/faults.md."""
 
 from __future__ import annotations
 

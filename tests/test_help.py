@@ -110,8 +110,8 @@ def test_completion_needs_shtab_and_a_shell_that_it_knows(tmp_path: Path) -> Non
 
 
 def test_the_manual_page_is_what_the_declarations_give(pytestconfig: pytest.Config) -> None:
-    """docs/hwnuma.1; --update-golden writes it anew."""
-    path = ROOT / "docs" / "hwnuma.1"
+    """docs/reference/hwnuma.1; --update-golden writes it anew."""
+    path = ROOT / "docs" / "reference" / "hwnuma.1"
     if pytestconfig.getoption("--update-golden"):
         path.write_text(page())
     assert path.read_text() == page()

@@ -85,8 +85,8 @@ def test_every_field_of_the_options_is_an_option() -> None:
 
 
 def test_the_reference_page_is_what_the_declarations_give(pytestconfig: pytest.Config) -> None:
-    """docs/options.md; --update-golden writes it anew."""
-    path = ROOT / "docs" / "options.md"
+    """docs/reference/options.md; --update-golden writes it anew."""
+    path = ROOT / "docs" / "reference" / "options.md"
     if pytestconfig.getoption("--update-golden"):
         path.write_text(page())
     assert path.read_text() == page()

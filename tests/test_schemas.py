@@ -171,12 +171,12 @@ def test_every_command_that_prints_json_has_a_schema(command: str) -> None:
 
 
 def test_the_page_is_made_of_the_schemas() -> None:
-    """The page is what docs/json_page.py writes now."""
+    """The page is what docs/reference/json_page.py writes now."""
     made = subprocess.run(
         [sys.executable, "-c", "import json_page, sys; sys.stdout.write(json_page.page())"],
-        capture_output=True, text=True, check=True, env=clean_environment(PYTHONPATH=f"{ROOT / 'docs'}:{ROOT}"), timeout=60,
+        capture_output=True, text=True, check=True, env=clean_environment(PYTHONPATH=f"{ROOT / 'docs' / 'reference'}:{ROOT}"), timeout=60,
     )  # fmt: skip
-    assert (ROOT / "docs" / "json.md").read_text() == made.stdout
+    assert (ROOT / "docs" / "reference" / "json.md").read_text() == made.stdout
 
 
 # ---- types ---------------------------------------------------------------------------------------------------------

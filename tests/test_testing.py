@@ -552,9 +552,11 @@ def test_the_fixture_ends_with_its_test(pytester: pytest.Pytester) -> None:
 
 
 def test_the_recipes_of_the_documentation_pass(pytester: pytest.Pytester) -> None:
-    """Each Python block of docs/testing.md is a test, and they build on each other's imports."""
+    """Each Python block of docs/how-to/testing.md is a test, and they build on each other's imports."""
     require(compiler(), "there is no C compiler to build the fake NVML with")
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "testing.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs" / "how-to" / "testing.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     pytester.makepyfile("".join(blocks))
     pytester.runpytest_subprocess().assert_outcomes(passed=len(blocks))
 

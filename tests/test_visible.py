@@ -80,7 +80,7 @@ def test_table_is_large_and_sourced() -> None:
 
 
 def test_document_is_in_step() -> None:
-    """The table in docs/visible-devices.md is the one that is tested (python -m tests.visible_devices writes it)."""
+    """The table in docs/explanation/visible-devices.md is the one that is tested (python -m tests.visible_devices writes it)."""
     text = DOCUMENT.read_text()
     assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip() == markdown()
 

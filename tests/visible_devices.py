@@ -1,6 +1,6 @@
 """The table of visible devices: what each variable means, where that is written, and what hwnuma answers.
 
-The tests read the rows; ``python -m tests.visible_devices`` writes them into ``docs/visible-devices.md``.
+The tests read the rows; ``python -m tests.visible_devices`` writes them into ``docs/explanation/visible-devices.md``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hwnuma.errors import GpuNotFoundError, HwnumaError
 from hwnuma.model.gpu import Gpu, MigInstance
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "visible-devices.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "explanation" / "visible-devices.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 

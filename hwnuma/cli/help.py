@@ -44,7 +44,7 @@ HELP = {
         PLAN,
         "plan [options]",
         _PLANNED,
-        "docs/planning.md",
+        "docs/explanation/planning.md",
         (
             "hwnuma plan --mode exclusive --draw",
             "hwnuma plan --compare all --topology dgx.xml",
@@ -57,7 +57,7 @@ HELP = {
         "exec [options] [--] COMMAND…",
         "the command's own; or 1 this rank is not placed or bound, 2 nothing could be planned, 126 the command cannot "
         "be run, 127 it is not found",
-        "docs/binding.md",
+        "docs/explanation/binding.md",
         (
             "torchrun --nproc-per-node 8 --no-python hwnuma exec -- python -u train.py",
             "srun --cpu-bind=none hwnuma exec --mode exclusive -- python train.py",
@@ -67,28 +67,28 @@ HELP = {
         LOOK,
         "show [options]",
         _DONE,
-        "docs/drawing.md",
+        "docs/reference/drawing.md",
         ("hwnuma show", "hwnuma show --topology dgx.xml.gz", "hwnuma show --output machine.svg"),
     ),
     "gpus": CommandHelp(
         LOOK,
         "gpus [options]",
         "0 every GPU's place is known, 1 some is not, 2 there are none",
-        "docs/planning.md",
+        "docs/explanation/planning.md",
         ("hwnuma gpus", "hwnuma gpus --format json"),
     ),
     "topo": CommandHelp(
         LOOK,
         "topo [options]",
         _DONE,
-        "docs/rails.md",
+        "docs/explanation/rails.md",
         ("hwnuma topo", "hwnuma topo --topology dgx.xml --output topo.svg"),
     ),
     "capture": CommandHelp(
         LOOK,
         "capture [options] FILE.xml",
         _DONE,
-        "docs/captures.md",
+        "docs/how-to/captures.md",
         (
             "hwnuma capture dgx.xml",
             "hwnuma capture --anonymize report.xml.gz",
@@ -100,7 +100,7 @@ HELP = {
         LOOK,
         "diff [options] A [B]",
         "0 they are alike, 1 they differ, 2 they could not be compared",
-        "docs/fleet.md",
+        "docs/how-to/fleet.md",
         (
             "hwnuma diff node001.xml node002.xml",
             "hwnuma diff --mode exclusive before.xml.gz",
@@ -111,7 +111,7 @@ HELP = {
         LOOK,
         "fleet [options] FILE|DIR…",
         "0 all are alike, 1 some differ or are broken, 2 none could be compared",
-        "docs/fleet.md",
+        "docs/how-to/fleet.md",
         ("hwnuma fleet DIR", "hwnuma fleet --format json node*.xml.gz"),
     ),
     "bench": CommandHelp(
@@ -119,7 +119,7 @@ HELP = {
         "bench [options] [--compare MODES -- COMMAND…]",
         "0 measured, 1 the command failed, or a thread or memory could not be bound, 2 nothing could be measured (a "
         "busy machine, too little memory)",
-        "docs/bench.md",
+        "docs/how-to/bench.md",
         (
             "hwnuma bench",
             "hwnuma bench --seconds 120 --memory 4G --format json",
@@ -133,21 +133,21 @@ HELP = {
         LOOK,
         "schema [NAME]",
         _DONE,
-        "docs/json.md",
+        "docs/reference/json.md",
         ("hwnuma schema", "hwnuma schema plan"),
     ),
     "verify": CommandHelp(
         CHECK,
         "verify [options] [PID…]",
         "0 all is where it should be, 1 something is off (with --watch: at any look), 2 nothing could be verified",
-        "docs/binding.md",
+        "docs/explanation/binding.md",
         ("hwnuma verify --gpus", "hwnuma verify --cpus 0-15 4711", "hwnuma verify --watch 10 4711"),
     ),
     "bind": CommandHelp(
         CHECK,
         "bind [options] PID…",
         "0 all are bound, 1 one could not be bound or placed, 2 nothing could be planned",
-        "docs/binding.md",
+        "docs/explanation/binding.md",
         ("hwnuma bind --mode node 4711", "hwnuma bind --cpus 0-15 --all-threads 4711"),
     ),
 }

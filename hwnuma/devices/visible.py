@@ -1,7 +1,7 @@
 """Which GPUs a process may see, and in what order: CUDA_VISIBLE_DEVICES and its relatives, without CUDA.
 
 Pure: the environment is an argument. The rules are those of each vendor's own runtime; where they come
-from, and more than forty worked examples, are in ``docs/visible-devices.md``.
+from, and more than forty worked examples, are in ``docs/explanation/visible-devices.md``.
 
 NVIDIA_VISIBLE_DEVICES is not read: it tells a container's runtime which GPUs to put in, and inside the
 container NVML and CUDA both have those alone.

@@ -1,7 +1,8 @@
 """Which NIC each rank sends through. Pure: same arguments, same answer.
 
 A *rail* is a NIC that ranks send through. What is left out of the machine's NICs, and which of the rest each GPU gets,
-is told in docs/rails.md. It is decided for all GPUs of the host at once, whoever sees them, so that two jobs agree.
+is told in docs/explanation/rails.md. It is decided for all GPUs of the host at once, whoever sees them, so that two
+jobs agree.
 """
 
 from __future__ import annotations

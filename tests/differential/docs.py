@@ -1,11 +1,11 @@
-"""Write docs/differences.md from the reviewed table and from what the comparison found."""
+"""Write docs/explanation/differences.md from the reviewed table and from what the comparison found."""
 
 from __future__ import annotations
 
 from tests.differential.compare import Comparison, Entry, table
 from tests.differential.machines import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "differences.md"
+PAGE = REPOSITORY / "docs" / "explanation" / "differences.md"
 
 _INTRODUCTION = """\
 # Where hwnuma differs from torch.numa.binding

@@ -1,6 +1,6 @@
 """hwnuma's answers are those of PyTorch's own torch.numa.binding, but for the reviewed table.
 
-To renew occurrences.txt and docs/differences.md after a change, run
+To renew occurrences.txt and docs/explanation/differences.md after a change, run
 ``HWNUMA_UPDATE_DIFFERENCES=1 pytest tests/differential/test_against_torch.py`` and read the diff.
 """
 
@@ -148,7 +148,7 @@ def test_nothing_is_compared_by_half(comparison: Comparison, machines: Sequence[
 
 
 def test_the_docs_show_the_table(comparison: Comparison, machines: Sequence[Compared]) -> None:
-    """docs/differences.md is what the table and the comparison make it."""
+    """docs/explanation/differences.md is what the table and the comparison make it."""
     if not CORPUS_XML.is_dir():
         pytest.skip(f"its counts are of all files, and {CORPUS_XML} is not there")
     expected = docs.page(comparison, frozenset(each.name for each in machines if each.is_fixture))

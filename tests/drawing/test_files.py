@@ -161,7 +161,7 @@ def test_zsh_takes_the_script(tmp_path: Path) -> None:
 
 def test_the_manual_page_is_roff_that_groff_has_no_word_against() -> None:
     """Formatted for a terminal, with every warning on."""
-    command = [_program("groff"), "-man", "-Tutf8", "-ww", "-P-c", str(ROOT / "docs" / "hwnuma.1")]
+    command = [_program("groff"), "-man", "-Tutf8", "-ww", "-P-c", str(ROOT / "docs" / "reference" / "hwnuma.1")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert "--threads-per-core N" in re.sub(".\b", "", done.stdout)

@@ -1,4 +1,4 @@
-"""Dask: the plug-in and the preload module bind workers, as docs/launchers/dask.md has it.
+"""Dask: the plug-in and the preload module bind workers, as docs/how-to/launchers/dask.md has it.
 
 This machine needs no GPU: workers are told which GPU is theirs as dask-cuda tells them, and hwnuma where the GPUs are.
 """

@@ -1,4 +1,4 @@
-"""Open MPI and MPICH: `hwnuma exec` between mpirun and the command, as docs/launchers/mpi.md has it."""
+"""Open MPI and MPICH: `hwnuma exec` between mpirun and the command, as docs/how-to/launchers/mpi.md has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain Python: subprocess, multiprocessing and concurrent.futures, as docs/launchers/python.md has it."""
+"""Plain Python: subprocess, multiprocessing and concurrent.futures, as docs/how-to/launchers/python.md has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray: actors and tasks bind to the CPUs near the GPUs that Ray gives them, as docs/launchers/ray.md has it.
+"""Ray: actors and tasks bind to the CPUs near the GPUs that Ray gives them, as docs/how-to/launchers/ray.md has it.
 
 This machine needs no GPU: Ray is told that there are two, and hwnuma on which NUMA node they are.
 """

@@ -1,4 +1,4 @@
-"""Slurm: `hwnuma exec` between srun and the command, as docs/launchers/slurm.md has it."""
+"""Slurm: `hwnuma exec` between srun and the command, as docs/how-to/launchers/slurm.md has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/mutation.md, from what `python -m tests.mutation` found and tests/mutation/survivors.toml says."""
+"""docs/developers/mutation.md, from what `python -m tests.mutation` found and tests/mutation/survivors.toml says."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ decide and those that bind, each small thing is changed in turn (`<` to `<=`, a 
 tests/mutation/mutants.py has all of them), and some test has to fail. This page is written by
 
 ```
-python -m tests.mutation --page docs/mutation.md
+python -m tests.mutation --page docs/developers/mutation.md
 ```
 
 which takes long, and so is no part of CI; `python -m tests.mutation --sample 5 --seed 1 MODULE` tries one of twenty faults

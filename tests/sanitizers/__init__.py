@@ -1,1 +1,1 @@
-"""Memory safety: AddressSanitizer, UBSan, LeakSanitizer, valgrind, failing calls (docs/fuzzing.md)."""
+"""Memory safety: AddressSanitizer, UBSan, LeakSanitizer, valgrind, failing calls (docs/developers/fuzzing.md)."""

@@ -1,4 +1,4 @@
-"""Write docs/json.md from the JSON Schemas: ``python docs/json_page.py``."""
+"""Write docs/reference/json.md from the JSON Schemas: ``python docs/reference/json_page.py``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HEAD = """\
 # JSON
 
 Every key of what hwnuma prints as JSON, from the JSON Schemas (draft 2020-12) that are in the package; this page is
-made of them by `python docs/json_page.py`.
+made of them by `python docs/reference/json_page.py`.
 
 ```sh
 hwnuma schema                             # which there are

@@ -1,4 +1,4 @@
-"""Draw the wings and the imports between them: ``python docs/draw_architecture.py`` writes docs/architecture.svg.
+"""Draw the wings and the imports between them: ``python docs/developers/draw_architecture.py`` writes architecture.svg.
 
 The floors are those of import-linter's contract in pyproject.toml, the arrows are the imports that grimp finds in the
 code, and the rooms are the modules. An arrow that others imply (a to b to c, and a to c) is left out.
@@ -19,8 +19,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parent.parent
-PICTURE = ROOT / "docs" / "architecture.svg"
+ROOT = Path(__file__).resolve().parents[2]
+PICTURE = Path(__file__).parent / "architecture.svg"
 
 WIDTH, MARGIN, GAP, FLOOR_GAP, HEAD, LINE = 960, 24, 24, 46, 30, 17
 STYLE = """
