@@ -400,6 +400,17 @@ def test_children_see_the_machine_and_are_recorded(hwnuma_machine: Enter) -> Non
     assert process.returncode == 0
 
 
+def test_a_wrapped_command_is_recorded(hwnuma_machine: Enter) -> None:
+    """`Binding.wrap` starts an isolated Python, which sees the machine all the same; the command does, too."""
+    with hwnuma_machine("dgx_h100", children=True, affinity=True) as there:
+        place = hwnuma.plan_here("exclusive")[5]
+        count = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
+        done = subprocess.run(place.wrap(count), capture_output=True, text=True, check=True)
+    assert done.stdout == "28\n"
+    assert [each.cpus for each in there.bound] == [place.cpuset]
+    assert place.wrap(["true"])[2].endswith("hwnuma/__main__.py")
+
+
 def test_a_forked_child_inherits_and_its_bindings_come_back(hwnuma_machine: Enter) -> None:
     """As affinities are inherited across fork."""
     there = hwnuma_machine("dgx_h100")

@@ -15,6 +15,7 @@ from hwnuma.errors import GpuNotFoundError, OptionError
 from hwnuma.hwloc.annotate import written
 from hwnuma.hwloc.files import decompressed, read_regular_file
 from hwnuma.hwloc.topology import Topology
+from hwnuma.model import plan as plan_module
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.facts import Facts
 from hwnuma.model.gpu import Gpu
@@ -306,6 +307,7 @@ class FakeMachine:
             for name, value in environment_of_child(state, os.environ).items():
                 if os.environ.get(name) != value:
                     _set_variable(patches, name, value)
+        patches.attribute(plan_module, "_PROGRAM", os.fspath(Path(__file__).with_name("wrapped.py")))
         self._record = Record(Path(state.folder) / "record.jsonl")
         doubles.this_system(patches, Path(state.folder) / "topology.xml", state.facts)
         with Topology.from_this_system() as topology:

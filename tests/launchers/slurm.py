@@ -38,6 +38,7 @@ TaskPlugin=task/affinity
 JobAcctGatherType=jobacct_gather/none
 SchedulerType=sched/builtin
 SelectType=select/cons_tres
+GresTypes=gpu
 SelectTypeParameters=CR_CPU
 KillWait=5
 ReturnToService=2
@@ -92,13 +93,19 @@ class OneNodeSlurm:
         key = self.folder / "munge.key"
         key.touch(0o600)
         key.write_bytes(os.urandom(1024))
-        nodes = [f"NodeName={node} NodeAddr=127.0.0.1 Port={free_port()} CPUs={os.cpu_count()}" for node in self.nodes]
+        nodes = [
+            f"NodeName={node} NodeAddr=127.0.0.1 Port={free_port()} CPUs={os.cpu_count()} Gres=gpu:2"
+            for node in self.nodes
+        ]
         names, port = ",".join(self.nodes), free_port()
         (self.folder / "slurm.conf").write_text(
             CONFIGURATION.format(
                 folder=self.folder, controller=NODE, names=names, controller_port=port, nodes="\n".join(nodes)
             )
         )
+        (self.folder / "gres.conf").write_text(
+            "Name=gpu Count=2\n"
+        )  # in the books alone: no device is given or kept back
         folder = self.folder
         # --force: the folder of a test is not as closed as munge wants a socket's to be.
         self._daemon(

@@ -24,7 +24,7 @@ A test that passes whatever the code does is worth nothing. So in the modules wh
 decide and those that bind, each small thing is changed in turn (`<` to `<=`, a statement left out, a number one more:
 tests/mutation/mutants.py has all of them), and some test has to fail. This page is written by
 
-```
+```text
 python -m tests.mutation --page docs/developers/mutation.md
 ```
 

@@ -1,0 +1,105 @@
+"""Commands of hwnuma that need no launcher: in bash, in a folder that has the files which they name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.documentation.blocks import Block, typed_by
+from tests.processes import clean_environment
+
+LIMIT = 300.0  # seconds, only so that nothing hangs
+HERE = "tests/documentation/test_commands.py"
+MACHINE = ROOT / "fixtures" / "topologies" / "dgx_h100.xml"
+BENCH = ("docs/how-to/bench.md", "docs/how-to/compare.md")
+
+
+def type_it(text: str, folder: Path, **variables: str) -> str:
+    """Type this in bash; what was printed on standard output and error."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", text], cwd=folder, env=clean_environment(PATH=path, **variables), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def blocks_of(page: str) -> list[Block]:
+    """What is typed here of a page."""
+    found = typed_by(HERE, page)
+    assert found
+    return found
+
+
+def without_gpus() -> dict[str, str]:
+    """What this machine, which has no GPU, has to be told where a plan is made of it."""
+    return {"HWNUMA_GPUS": "none", "HWNUMA_RANKS": "2"}
+
+
+def test_all_pages_are_here() -> None:
+    """Each page with such commands has a test below."""
+    here = {"captures", "fleet", "formats", "json", "bench", "compare"}
+    assert {Path(block.page).stem for block in typed_by(HERE)} == here
+
+
+def test_captures(tmp_path: Path) -> None:
+    """The plan that is printed here is the one that the machine gives itself."""
+    (block,) = blocks_of("docs/how-to/captures.md")
+    captured, planned = block.commands
+    type_it(captured, tmp_path, **without_gpus())
+    assert (tmp_path / "dgx.xml").stat().st_mode & 0o777 == 0o600
+    elsewhere = type_it(planned, tmp_path, **without_gpus())
+    here = type_it(planned.replace("--topology dgx.xml", ""), tmp_path, **without_gpus())
+    assert here.replace("this system", "dgx.xml").splitlines()[:4] == elsewhere.splitlines()[:4]
+
+
+def test_fleet(tmp_path: Path) -> None:
+    """Captures of this machine, and two plans of it: nothing differs, so nothing is said; and all are alike."""
+    captures, plans = blocks_of("docs/how-to/fleet.md")
+    (tmp_path / "DIR").mkdir()
+    for name in ("node001.xml", "node002.xml", "DIR/node003.xml", "DIR/node004.xml"):
+        type_it(f"hwnuma capture {name}", tmp_path)
+    first, second, third = (type_it(command, tmp_path, **without_gpus()) for command in captures.commands)
+    assert (first, second) == ("", "")
+    assert third.startswith("2 machines, all alike")
+    assert type_it(plans.text, tmp_path, **without_gpus()) == ""
+
+
+def test_formats(tmp_path: Path) -> None:
+    """Every format of the table is one that is printed."""
+    (block,) = blocks_of("docs/reference/formats.md")
+    rows = [line.split("`")[1] for line in (ROOT / block.page).read_text().splitlines() if line.startswith("| `")]
+    assert len(rows) >= 12
+    command = f"{block.text.strip()} --topology {MACHINE}"
+    for name in rows:
+        if name != "openmpi-pe-list":  # which this plan is refused as, and the page says so
+            assert type_it(command.replace("FORMAT", name), tmp_path)
+
+
+def test_json(tmp_path: Path) -> None:
+    """The names, and one of the schemas as a file."""
+    (block,) = blocks_of("docs/reference/json.md")
+    assert "plan" in type_it(block.text, tmp_path).split()
+    assert json.loads((tmp_path / "plan.schema.json").read_text())["title"]
+
+
+@pytest.mark.matrix  # they measure: half a minute
+@pytest.mark.parametrize("page", BENCH)
+def test_bench(page: str, tmp_path: Path) -> None:
+    """The headings that are shown come out; the figures are the machine's. The solver is a program that ends at once.
+
+    --busy is added: here others measure and test at the same time.
+    """
+    (block,) = blocks_of(page)
+    solver = tmp_path / "solver"
+    solver.write_text("#!/bin/sh\nexec true\n")
+    solver.chmod(0o755)
+    printed = type_it(block.commands[0].replace("bench", "bench --busy", 1), tmp_path, HWNUMA_GPUS="none")
+    assert printed.split("\n")[0].split() == block.text.split("\n")[1].split()
