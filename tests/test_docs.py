@@ -62,6 +62,14 @@ def test_the_documentation_has_examples() -> None:
     assert len(_examples()) >= 8
 
 
+def test_the_manifests_of_the_kubernetes_page_are_the_examples() -> None:
+    """Each file once, as it is, and nothing else."""
+    page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
+    files = {path.name: path.read_text() for path in (ROOT / "examples" / "kubernetes").glob("*.yaml")}
+    shown = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert sorted(shown) == sorted(files.values())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link of a page names a file that is there."""

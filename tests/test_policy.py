@@ -232,6 +232,57 @@ def test_on_request_the_nearest_node_by_distance_is_taken() -> None:
     made = plan(machine, on_nodes(0, 1), "node", no_allowed_cpus="nearest")
     assert cpus(made) == ["6-7", "2-3"]
     assert [binding.locality for binding in made] == ["nearest", "given"]
+    assert made.warnings == (
+        "rank 0 has no CPU of NUMA node 0, where its GPU is: none there may be used, and node 3 is the nearest with some",
+    )
+
+
+def test_ranks_that_were_moved_are_told_by_where_they_come_from_and_go() -> None:
+    """A line a pair of nodes; a share that is held for another job's GPU is nobody's to be told of."""
+    machine = synthetic("pack:2 numa:2 core:2 pu:1").narrowed(CpuSet("2-3,6-7"))
+    others = [Gpu(9, numa_node=0)]
+    made = plan(machine, on_nodes(0, 0, 2, 1), "node", no_allowed_cpus="nearest", divide_among="all", all_gpus=others)
+    assert cpus(made) == ["2-3", "2-3", "6-7", "2-3"]
+    assert made.warnings == (
+        "ranks 0-1 have no CPU of NUMA node 0, where their GPUs are: none there may be used, and node 1 is the nearest "
+        "with some",
+        "rank 2 has no CPU of NUMA node 2, where its GPU is: none there may be used, and node 3 is the nearest with some",
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "mems", "said"),
+    [
+        ("node", "0-3", []),
+        ("node", "0-2", []),
+        (
+            "node",
+            "0",
+            ["ranks 0-1 have CPUs of NUMA node 1 and no memory", "rank 2 has CPUs of NUMA node 2 and no memory"],
+        ),
+        (
+            "socket",
+            "1-2",
+            ["ranks 0-1 have CPUs of NUMA node 0 and no memory", "rank 2 has CPUs of NUMA node 3 and no"],
+        ),
+        ("socket", "2-3", ["ranks 0-1 have CPUs of NUMA nodes 0-1 and no memory"]),
+    ],
+)
+def test_cpus_whose_nodes_memory_may_not_be_used_are_told(mode: str, mems: str, said: list[str]) -> None:
+    """By node, with what cpuset.mems allows; the nodes of the binding are those whose memory it may use."""
+    machine = replace(synthetic("pack:2 numa:2 core:2 pu:1"), allowed_nodeset=NodeSet(mems))
+    made = plan(machine, on_nodes(1, 1, 2), mode)
+    assert [warning[: len(start)] for warning, start in zip(made.warnings, said, strict=True)] == said
+    assert all(f": the cgroup's cpuset.mems allows that of {mems} alone; ask" in warning for warning in made.warnings)
+    assert all(binding.nodeset <= NodeSet(mems) for binding in made)
+
+
+def test_a_node_without_memory_has_none_to_forbid() -> None:
+    """The kernel allows nobody's cpuset a node that has no memory."""
+    machine = synthetic("pack:2 numa:1 core:2 pu:1")
+    bare = tuple(replace(node, memory=0) if node.os_index == 0 else node for node in machine.numa_nodes)
+    machine = replace(machine, numa_nodes=bare, allowed_nodeset=NodeSet("1"))
+    assert plan(machine, on_nodes(0, 1), "node").warnings == ()
 
 
 def test_without_distances_the_nearest_is_in_the_same_package() -> None:
@@ -559,6 +610,10 @@ def test_that_slurm_job_with_the_nearest_cpus() -> None:
     assert status == 0
     assert [row["locality"] for row in data["bindings"]] == ["hwloc"] * 4 + ["nearest"] * 4
     assert data["unused_cpuset"] == ""
+    assert data["warnings"] == [
+        "ranks 4-7 have no CPU of NUMA node 1, where their GPUs are: none there may be used, and node 0 is the nearest "
+        "with some"
+    ]
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)

@@ -43,11 +43,7 @@ _OPENMP = ("OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY", "GOMP_CPU_AFFINITY")
 
 def outer_binders(environment: Mapping[str, str]) -> list[str]:
     """Say who probably has bound this process, likeliest first, each with how to turn it off."""
-    said = []
-    for binder in BINDERS:
-        there = [name for name in binder.variables if environment.get(name, "") != ""]
-        if there and not _is_off(environment, there):
-            said.append(f"{binder.name} ({there[0]} is set: {binder.remedy})")
+    said = [f"{binder.name} ({variable} is set: {binder.remedy})" for binder, variable in _binders(environment)]
     openmp = [name for name in _OPENMP if environment.get(name, "").lower() not in ("", "false", "none", "disabled")]
     if openmp:
         said.append(
@@ -55,6 +51,16 @@ def outer_binders(environment: Mapping[str, str]) -> list[str]:
             "or use hwnuma exec)"
         )
     return said or ["taskset, numactl, a service's CPUAffinity= or a batch system: start it without"]
+
+
+def _binders(environment: Mapping[str, str]) -> list[tuple[OuterBinder, str]]:
+    """The launchers that are there and do not say that they do not bind, each with a variable that shows it."""
+    found = []
+    for binder in BINDERS:
+        there = [name for name in binder.variables if environment.get(name, "") != ""]
+        if there and not _is_off(environment, there):
+            found.append((binder, there[0]))
+    return found
 
 
 def _is_off(environment: Mapping[str, str], variables: list[str]) -> bool:
@@ -78,3 +84,33 @@ def explain(inherited: CpuSet, environment: Mapping[str, str]) -> str:
         f"{' or '.join(outer_binders(environment))}; --outer-mask reset (keep_outer_mask=False) uses all that the "
         "cgroup allows"
     )
+
+
+_BY_GPU = "srun --cpu-bind=none, or hwnuma's --outer-mask reset, lets hwnuma place each rank by its GPU"
+
+
+def explain_order(inherited: CpuSet, environment: Mapping[str, str]) -> str:
+    """Say in a clause why ranks may have CPUs in another order than GPUs, and what can be done.
+
+    Args:
+        inherited: the affinity that this process was started with.
+        environment: its environment.
+    """
+    launchers = [binder.name for binder, _ in _binders(environment)]
+    if launchers[:1] != ["Slurm"]:
+        return explain(inherited, environment)
+    distribution = environment.get("SLURM_DISTRIBUTION", "")
+    if _over_sockets(distribution) == "block":
+        said = f"SLURM_DISTRIBUTION={excerpt(distribution)} goes socket by socket"
+        return f"{said}, but the tasks do not fill the node, or the GPUs are numbered otherwise: {_BY_GPU}"
+    said = f"SLURM_DISTRIBUTION={excerpt(distribution)}" if distribution else "SLURM_DISTRIBUTION is not set"
+    return (
+        f"Slurm deals sockets out to tasks in turn unless it is told otherwise ({said}): {_BY_GPU}; srun "
+        "--distribution=block:block goes socket by socket, where the tasks fill the node"
+    )
+
+
+def _over_sockets(distribution: str) -> str:
+    """How Slurm deals sockets out: the second method of ``--distribution`` (srun(1)); "" is its default."""
+    methods = distribution.lower().partition(",")[0].split(":")
+    return methods[1].strip() if len(methods) > 1 else ""

@@ -250,9 +250,9 @@ def _draft(machine: Machine, job: Job, found: FoundGpus) -> Draft:
 
 
 def _one_of(draft: Draft, rank: int, machine: Machine, found: FoundGpus) -> tuple[Binding, tuple[str, ...]]:
-    """One rank's binding, and the warnings of the whole plan, which is made only where NICs are given out."""
+    """One rank's binding, and the plan's warnings; the whole of it is made only where NICs are given out."""
     if not draft.options.wants_nics:
-        return draft.binding(rank), (*found.warnings, *draft.warnings())
+        return draft.binding(rank), (*found.warnings, *draft.warnings(rank))
     made = _with_nics(draft.plan(), machine, (*found.visible, *found.all))
     return made[rank], (*found.warnings, *made.warnings)
 

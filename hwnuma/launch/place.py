@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hwnuma.environment.local_rank import LocalRank, local_rank_of, local_world_size
-from hwnuma.errors import OptionError, warn
+from hwnuma.errors import NoAllowedCpusError, OptionError, warn
 from hwnuma.launch.job import Job, plan_job, plan_rank
 from hwnuma.launch.system import load_this_system
-from hwnuma.model.bitmap import CpuSet, NodeSet
+from hwnuma.model.bitmap import Bitmap, CpuSet, NodeSet
 from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.value import replace
 from hwnuma.processes.binding import current_affinity
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hwnuma.hwloc.topology import Topology
     from hwnuma.model.forms import NumaOptionsLike
-    from hwnuma.model.gpu import Gpu
+    from hwnuma.model.gpu import FoundGpus, Gpu
     from hwnuma.model.machine import Machine
     from hwnuma.model.plan import Binding, Plan
 
@@ -46,7 +46,8 @@ def place(topology: Topology, job: Job, local_rank: int | None, inherited: CpuSe
     def planner(usable: Machine) -> tuple[Binding, tuple[str, ...]]:
         return plan_rank(usable, job, rank, found)
 
-    return place_by(planner, f"local rank {rank.rank}", machine, inherited, job)
+    alone = (rank.size if job.ranks is None else job.ranks) == 1  # of one rank there is no order
+    return place_by(planner, f"local rank {rank.rank}", machine, inherited, job, None if alone else found)
 
 
 def place_by(
@@ -55,6 +56,7 @@ def place_by(
     machine: Machine,
     inherited: CpuSet,
     job: Job,
+    found: FoundGpus | None = None,
 ) -> Binding:
     """Plan one process, within the affinity that it inherits if the job says so, and log what somebody should know.
 
@@ -64,6 +66,7 @@ def place_by(
         machine: this system.
         inherited: the affinity to stay within.
         job: its options and environment.
+        found: the machine's GPUs, if the process is one of several that a launcher has dealt CPUs out to, in order.
 
     Raises:
         HwnumaError: it cannot be placed.
@@ -71,7 +74,7 @@ def place_by(
     if not job.options.keep_outer_mask or machine.allowed_cpuset <= inherited:
         binding, warnings = planner(machine)
     else:
-        binding, warnings = _place_within(planner, who, machine, inherited, job)
+        binding, warnings = _place_within(planner, who, machine, inherited, job, found)
     for warning in warnings:
         warn(warning)
     return binding.check()
@@ -83,12 +86,20 @@ def _place_within(
     machine: Machine,
     inherited: CpuSet,
     job: Job,
+    found: FoundGpus | None,
 ) -> tuple[Binding, tuple[str, ...]]:
     """Plan within the inherited affinity; where that costs CPUs, say how many, by whom, and the way out."""
     from hwnuma.environment.outer_mask import explain  # only now: most processes are started with all CPUs
 
     binding, warnings = planner(machine.narrowed(inherited))
-    without, _ = planner(machine)
+    without, of_machine = planner(machine)
+    order = "" if found is None else _other_order(who, machine, (binding, without), inherited, job, found)
+    if order and binding.error is not None:
+        return replace(binding, error=type(binding.error)(order)), warnings
+    if order:
+        cut = f"{order}; it gets CPUs {binding.cpuset} instead of {without.cpuset}"
+        # What is true within the affinity alone comes of the same.
+        return binding, (cut, *[warning for warning in warnings if warning in of_machine])
     if binding.error is not None and without.error is None:
         hint = f"{binding.error}; without the inherited affinity it is CPUs {without.cpuset}: "
         return replace(binding, error=type(binding.error)(hint + explain(inherited, job.environment))), warnings
@@ -96,6 +107,30 @@ def _place_within(
         cut = f"{who} gets CPUs {binding.cpuset} instead of {without.cpuset}: {explain(inherited, job.environment)}"
         return binding, (cut, *warnings)
     return binding, warnings
+
+
+def _other_order(
+    who: str, machine: Machine, bindings: tuple[Binding, Binding], inherited: CpuSet, job: Job, found: FoundGpus
+) -> str:
+    """Say that the affinity is near other GPUs than the process's own, if it is; and how to put that in order."""
+    within, without = bindings
+    is_far = isinstance(within.error, NoAllowedCpusError) or "nearest" in within.locality
+    if not is_far or without.error is not None or "nearest" in without.locality:
+        return ""
+    from hwnuma.environment.outer_mask import explain_order
+    from hwnuma.policy.rank_order import near_another
+
+    gpus = tuple(dict.fromkeys((*found.visible, *found.all)))
+    nccl_nodes, unknown = job.nccl_nodes(), job.options.unknown_locality
+    place = near_another(machine, without.gpus, gpus, inherited, nccl_nodes=nccl_nodes, unknown=unknown)
+    if place is None:
+        return ""
+    others, own = Bitmap(gpu.index for gpu in place.others), ", ".join(map(str, without.gpus))
+    return (
+        f"CPUs were not given out in the order of the GPUs: {who} was started on CPUs {inherited} of NUMA node "
+        f"{place.given}, near GPU{'s' if len(others) > 1 else ''} {others}, and drives {own} on node {place.own}; "
+        f"{explain_order(inherited, job.environment)}"
+    )
 
 
 def plan_here(

@@ -27,20 +27,29 @@ class Claim:
         mask: the CPUs that it got so far, as a bit mask.
         error: why it gets nothing.
         subject: what to call it in messages.
+        home: where its GPU is, if it was moved away from there: a node, or None where no node is near.
+        is_moved: whether it was moved.
     """
 
-    __slots__ = ("error", "gpu", "locality", "mask", "rank", "subject")
+    __slots__ = ("error", "gpu", "home", "is_moved", "locality", "mask", "rank", "subject")
 
     def __init__(
         self, rank: int, gpu: int, locality: Locality, *, error: PlanError | None = None, subject: Gpu | str = ""
     ) -> None:
         self.rank, self.gpu, self.locality = rank, gpu, locality
         self.mask, self.error, self.subject = 0, error, subject
+        self.home: NumaNode | None = None
+        self.is_moved = False
 
     @property
     def node(self) -> NumaNode:
         """The node that it is on."""
         return self.locality.nodes[0]
+
+    def move_to(self, node: NumaNode, home: NumaNode | None) -> None:
+        """Take it to a node that is not its GPU's, since there is nothing to use at home."""
+        self.locality, self.error = Locality((node,), "nearest"), None
+        self.home, self.is_moved = home, True
 
 
 def gpus_to_divide_among(

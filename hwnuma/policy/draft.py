@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwnuma.errors import NotEnoughCoresError, PlanError
-from hwnuma.model.bitmap import CpuSet, NodeSet, joined, union
+from hwnuma.model.bitmap import Bitmap, CpuSet, NodeSet, joined, union
 from hwnuma.model.options import FAST_CORES, AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding, Plan
 from hwnuma.policy.claims import NOBODY, Claim
@@ -11,7 +11,7 @@ from hwnuma.policy.modes import DIVIDING_MODES, cores_by_preference, preferred_f
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from hwnuma.model.gpu import Gpu
     from hwnuma.model.machine import Machine
@@ -53,6 +53,7 @@ class Draft:
         for claim in claims:
             if claim.rank != NOBODY:
                 of_ranks[claim.rank].append(claim)
+        self._moved = [claim for claim in claims if claim.is_moved and claim.rank != NOBODY]
         self._outcomes = [self._outcome(rank, own) for rank, own in enumerate(of_ranks)]
         _check_promises(machine, options, self._outcomes)
 
@@ -99,10 +100,21 @@ class Draft:
             return None
         return tuple(cores_by_preference(self._machine, outcome.lot.cpuset.mask, self._preferred))
 
-    def warnings(self) -> tuple[str, ...]:
-        """What somebody should know of the whole plan, a sentence each."""
+    def warnings(self, rank: int | None = None) -> tuple[str, ...]:
+        """What somebody should know of the whole plan, a sentence each.
+
+        Args:
+            rank: one that says it of itself: of where others are it says nothing, since within an affinity of its own
+                that may not be true of them.
+        """
         of_preference = [] if self._preferred else _no_preference(self.options)
-        return (*self._doubts, *_warnings(self._machine, self.options, self._outcomes), *of_preference)
+        return (
+            *self._doubts,
+            *_warnings(self._machine, self.options, self._outcomes),
+            *of_preference,
+            *_moved_away(claim for claim in self._moved if rank in (None, claim.rank)),
+            *_without_near_memory(self._machine, self._outcomes, rank),
+        )
 
     def plan(self) -> Plan:
         """All ranks."""
@@ -115,12 +127,18 @@ class Draft:
 class _Lot:
     """A set of CPUs that falls to ranks, and what it amounts to: found out once, however many ranks share it."""
 
-    __slots__ = ("cores", "cpuset", "near_memory_nodes", "nodeset")
+    __slots__ = ("cores", "cpuset", "forbidden_nodes", "near_memory_nodes", "nodeset")
 
     def __init__(self, machine: Machine, cpuset: CpuSet) -> None:
         self.cpuset = cpuset
         self.cores = machine.count_cores(cpuset)
-        self.nodeset = NodeSet([node.os_index for node in machine.nodes_of(cpuset)]) & machine.allowed_nodeset
+        nodes = machine.nodes_of(cpuset)
+        home = NodeSet([node.os_index for node in nodes])
+        self.nodeset = home & machine.allowed_nodeset
+        # Those of its CPUs' nodes whose memory may not be used; a node without memory forbids nothing.
+        self.forbidden_nodes = NodeSet()
+        if self.nodeset != home:
+            self.forbidden_nodes = NodeSet([node.os_index for node in nodes if node.memory]) - self.nodeset
         self.near_memory_nodes = NodeSet(
             [node.os_index for node in machine.memory_nodes if not node.near_cpuset.isdisjoint(cpuset)]
         )
@@ -195,6 +213,37 @@ def _warnings(machine: Machine, options: NumaOptions, outcomes: Sequence[_Outcom
         yield "which CPUs the kernel isolates is known of the running system only: none is left out for that here"
     if options.performance_cores_only and not machine.cpu_kinds:
         yield "the topology does not tell kinds of cores apart: all count as performance cores"
+
+
+def _moved_away(claims: Iterable[Claim]) -> Iterator[str]:
+    """Which ranks are not where their GPUs are, since nothing there may be used."""
+    of_places: dict[tuple[int | None, int], set[int]] = {}
+    for claim in claims:
+        home = None if claim.home is None else claim.home.os_index
+        of_places.setdefault((home, claim.node.os_index), set()).add(claim.rank)
+    for (home, node), ranks in of_places.items():
+        gpus, own = ("its GPU", "is") if len(ranks) == 1 else ("their GPUs", "are")
+        where = f"near {gpus}" if home is None else f"of NUMA node {home}, where {gpus} {own}"
+        yield f"{_ranks_have(ranks)} no CPU {where}: none there may be used, and node {node} is the nearest with some"
+
+
+def _without_near_memory(machine: Machine, outcomes: Sequence[_Outcome], rank: int | None) -> Iterator[str]:
+    """Which ranks may not use the memory of their own CPUs' nodes."""
+    of_nodes: dict[NodeSet, list[int]] = {}
+    for number, outcome in enumerate(outcomes):
+        if outcome.lot.forbidden_nodes and rank in (None, number):
+            of_nodes.setdefault(outcome.lot.forbidden_nodes, []).append(number)
+    for nodes, ranks in of_nodes.items():
+        yield (
+            f"{_ranks_have(ranks)} CPUs of NUMA node{'s' if len(nodes) > 1 else ''} {nodes} and no memory there: the "
+            f"cgroup's cpuset.mems allows that of {machine.allowed_nodeset or 'none'} alone; ask the scheduler for "
+            "memory of the nodes of the CPUs"
+        )
+
+
+def _ranks_have(ranks: Iterable[int]) -> str:
+    numbers = Bitmap(ranks)
+    return f"ranks {numbers} have" if len(numbers) > 1 else f"rank {numbers} has"
 
 
 def _no_preference(options: NumaOptions) -> Iterator[str]:

@@ -14,7 +14,7 @@ from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError
 from hwnuma.model.options import AffinityMode, NoAllowedCpus, NumaOptions
 from hwnuma.policy.claims import Claim, gpu_claims, gpus_to_divide_among, spread_claims
 from hwnuma.policy.draft import Draft
-from hwnuma.policy.locality import Locality, disagreements, locate
+from hwnuma.policy.locality import disagreements, locate
 from hwnuma.policy.modes import SHARES, preferred_first
 from hwnuma.policy.ranks import ranks_to_gpus, usable_cpus
 
@@ -100,7 +100,7 @@ def _move_to_nearest(machine: Machine, claims: Iterable[Claim], options: NumaOpt
                 nearest[number] = _nearest_usable(machine, home)
             node = nearest[number]
             if node is not None:
-                claim.locality, claim.error = Locality((node,), "nearest"), None
+                claim.move_to(node, home)
 
 
 def _reach(machine: Machine, node: NumaNode, options: NumaOptions) -> CpuSet:

@@ -81,6 +81,12 @@ def _set_policy(topology: Topology, applied: Applied) -> BindingError | None:
     """Set the calling thread's policy and read it back; on an error the policy is as it was."""
     binding = applied.binding
     what = f"memory policy {binding.memory} on NUMA nodes {binding.nodeset or 'none'}"
+    if not binding.nodeset:
+        return BindingError(
+            errno.EINVAL,
+            f"memory policy {binding.memory}: no memory of the nodes of CPUs {binding.cpuset} may be used, but that of "
+            f"NUMA nodes {_allowed_text()} (cpuset.mems): ask the scheduler for memory of the nodes of the CPUs",
+        )
     try:
         applied.policy = (get_native_id(), save_policy())  # ahead of the change: an interrupt may come between the two
         topology.set_membind(binding.nodeset, binding.memory)
@@ -120,8 +126,8 @@ def _memory_remedy(code: int | None) -> str:
     if code in (errno.EPERM, errno.ENOSYS, errno.EACCES):
         return (
             "a seccomp profile or sandbox denies set_mempolicy: give the container CAP_SYS_NICE or a profile that "
-            "allows it (Docker: --cap-add SYS_NICE); without a policy, pages still come from the node of the CPU that "
-            "touches them"
+            "allows it (Docker: --cap-add SYS_NICE; Kubernetes: capabilities.add: [SYS_NICE]); without a policy, pages "
+            "still come from the node of the CPU that touches them"
         )
     return f"this process may have memory of NUMA nodes {_allowed_text()} (cpuset.mems), and one of them must be named"
 

@@ -39,7 +39,7 @@ JobAcctGatherType=jobacct_gather/none
 SchedulerType=sched/builtin
 SelectType=select/cons_tres
 GresTypes=gpu
-SelectTypeParameters=CR_CPU
+SelectTypeParameters={select}
 KillWait=5
 ReturnToService=2
 {nodes}
@@ -70,15 +70,20 @@ def free_port() -> int:
 class OneNodeSlurm:
     """The daemons and their files, in a folder of their own."""
 
-    def __init__(self, folder: Path, nodes: Sequence[str] = (NODE,)) -> None:
+    def __init__(self, folder: Path, nodes: Sequence[str] = (NODE,), hardware: str = "", cgroup: str = "") -> None:
         """Prepare to start in a folder.
 
         Args:
             folder: for all files.
             nodes: their names. Other ones than `NODE` are this machine in a UTS namespace, where it is called so.
+            hardware: the sockets, cores and threads of each, as ``slurmd -C`` prints them, of which cores are given out;
+                by default Slurm knows of CPUs alone, and gives those out.
+            cgroup: the lines of cgroup.conf.
         """
         self.folder = folder
         self.nodes = nodes
+        self.hardware = hardware
+        self.cgroup = cgroup
         self.daemons: list[subprocess.Popen[bytes]] = []
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
@@ -93,19 +98,22 @@ class OneNodeSlurm:
         key = self.folder / "munge.key"
         key.touch(0o600)
         key.write_bytes(os.urandom(1024))
-        nodes = [
-            f"NodeName={node} NodeAddr=127.0.0.1 Port={free_port()} CPUs={os.cpu_count()} Gres=gpu:2"
-            for node in self.nodes
-        ]
+        hardware = self.hardware or f"CPUs={os.cpu_count()}"
+        nodes = [f"NodeName={node} NodeAddr=127.0.0.1 Port={free_port()} {hardware} Gres=gpu:2" for node in self.nodes]
         names, port = ",".join(self.nodes), free_port()
         (self.folder / "slurm.conf").write_text(
             CONFIGURATION.format(
-                folder=self.folder, controller=NODE, names=names, controller_port=port, nodes="\n".join(nodes)
+                folder=self.folder,
+                controller=NODE,
+                names=names,
+                controller_port=port,
+                nodes="\n".join(nodes),
+                select="CR_Core" if self.hardware else "CR_CPU",
             )
         )
-        (self.folder / "gres.conf").write_text(
-            "Name=gpu Count=2\n"
-        )  # in the books alone: no device is given or kept back
+        # In the books alone: no device is given or kept back.
+        (self.folder / "gres.conf").write_text("Name=gpu Count=2\n")
+        (self.folder / "cgroup.conf").write_text(self.cgroup)
         folder = self.folder
         # --force: the folder of a test is not as closed as munge wants a socket's to be.
         self._daemon(

@@ -28,7 +28,7 @@ MEMORY_MACHINE = FOUR_NODES.name
 # The slowest first, so that no core is idle at the end.
 _ORDER = (*TORCHRUN_MACHINES, MEMORY_MACHINE, OFFLINE_RESTRICTED.name)
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[2]
 _SECTIONS = ("kernel", "topology", "plan", "plan-node-zero", "exec", "capture", "plans")
 _TIMEOUT = 1500.0
 # A guest keeps one core busy, whatever it has inside.
@@ -74,7 +74,7 @@ def _boot(machine: Machine, out: Path) -> Guest:
     sections += ["torch"] if _has_torch() else []
     gpus = ",".join(machine.display_addresses())
     command = [sys.executable, "-m", "tests.vm.guest_checks", "--gpus", gpus, *sections]
-    result = lab.run(machine, command, folder=_REPOSITORY, timeout=_TIMEOUT, out=out)
+    result = lab.run(machine, command, folder=REPOSITORY, timeout=_TIMEOUT, out=out)
     assert result.status == 0, result.stderr
     return Guest(machine, out, json.loads(result.stdout))
 
@@ -98,7 +98,7 @@ def boots(
     ordered = sorted(wanted, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     # What is not compiled here, every Python in every guest compiles again, and slowly.
     for folder in ("hwnuma", "tests"):
-        compileall.compile_dir(_REPOSITORY / folder, quiet=2)
+        compileall.compile_dir(REPOSITORY / folder, quiet=2)
     executor = ThreadPoolExecutor(_GUESTS_AT_ONCE)
     yield {name: executor.submit(_boot, MACHINES[name], tmp_path_factory.mktemp(name)) for name in ordered}
     executor.shutdown(cancel_futures=True)
