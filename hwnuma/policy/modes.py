@@ -31,7 +31,7 @@ def _share_package(
     machine: Machine, node: NumaNode, ranks_by_gpu: Sequence[int], _preferred: Sequence[int]
 ) -> Sequence[int]:
     """`socket`: the allowed CPUs of the node's package, for each rank; a node without CPUs adds none."""
-    return [machine.package_cpus(node).mask & machine.allowed_cpuset.mask] * sum(ranks_by_gpu)
+    return [reach(machine, node, AffinityMode.SOCKET).mask & machine.allowed_cpuset.mask] * sum(ranks_by_gpu)
 
 
 def _share_cores(
@@ -138,6 +138,11 @@ SHARES: dict[AffinityMode, Share] = {
     AffinityMode.EXCLUSIVE: _share_cores,
     AffinityMode.CORE_COMPLEX: _share_caches,
 }
+
+
+def reach(machine: Machine, node: NumaNode, mode: AffinityMode) -> CpuSet:
+    """The CPUs that a rank on a node can get any of in a mode, allowed or not; what is near it, to who verifies."""
+    return machine.package_cpus(node) if mode is AffinityMode.SOCKET else node.cpuset
 
 
 def cache_groups(machine: Machine, node: NumaNode) -> list[CpuSet]:

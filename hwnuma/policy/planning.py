@@ -11,11 +11,11 @@ The time grows as the machine and the number of ranks do. While it is divided, a
 from __future__ import annotations
 
 from hwnuma.errors import NoAllowedCpusError, NotEnoughCoresError
-from hwnuma.model.options import AffinityMode, NoAllowedCpus, NumaOptions
+from hwnuma.model.options import NoAllowedCpus, NumaOptions
 from hwnuma.policy.claims import Claim, gpu_claims, gpus_to_divide_among, spread_claims
 from hwnuma.policy.draft import Draft
 from hwnuma.policy.locality import disagreements, locate
-from hwnuma.policy.modes import SHARES, preferred_first
+from hwnuma.policy.modes import SHARES, preferred_first, reach
 from hwnuma.policy.ranks import ranks_to_gpus, usable_cpus
 
 TYPE_CHECKING = False
@@ -90,9 +90,9 @@ def _move_to_nearest(machine: Machine, claims: Iterable[Claim], options: NumaOpt
     nearest: dict[int | None, NumaNode | None] = {}  # by the number of the node that a claim is on
     for claim in claims:
         if claim.error is None:
-            reach = _reach(machine, claim.node, options)
-            if reach.isdisjoint(machine.allowed_cpuset):
-                claim.error = _no_allowed_cpus(machine, claim, reach)
+            within = reach(machine, claim.node, options.affinity_mode)
+            if within.isdisjoint(machine.allowed_cpuset):
+                claim.error = _no_allowed_cpus(machine, claim, within)
         if options.no_allowed_cpus is NoAllowedCpus.NEAREST and isinstance(claim.error, NoAllowedCpusError):
             home = claim.locality.nodes[0] if claim.locality.nodes else None
             number = None if home is None else home.os_index
@@ -101,11 +101,6 @@ def _move_to_nearest(machine: Machine, claims: Iterable[Claim], options: NumaOpt
             node = nearest[number]
             if node is not None:
                 claim.move_to(node, home)
-
-
-def _reach(machine: Machine, node: NumaNode, options: NumaOptions) -> CpuSet:
-    """The CPUs that a rank on a node can get any of, allowed or not."""
-    return machine.package_cpus(node) if options.affinity_mode is AffinityMode.SOCKET else node.cpuset
 
 
 def _nearest_usable(machine: Machine, home: NumaNode | None) -> NumaNode | None:

@@ -16,6 +16,7 @@ from hwnuma.model.options import AffinityMode, MemoryPolicy
 from hwnuma.model.plan import BOUND_CPUS, BOUND_MEMORY, BOUND_NODES, Binding
 from hwnuma.model.value import Value, replace
 from hwnuma.policy.locality import locate
+from hwnuma.policy.modes import reach
 from hwnuma.processes import procfs
 from hwnuma.processes.procfs import Pages, ThreadPolicy
 from hwnuma.processes.refusals import affinity_not_read, not_readable
@@ -388,8 +389,5 @@ def _audit(
 
 def _near(machine: Machine, nodes: NodeSet, mode: AffinityMode) -> tuple[CpuSet, NodeSet]:
     """The CPUs near these nodes, and the nodes of near memory, those without CPUs (a GPU's own memory) included."""
-    cpuset = union(node.cpuset for node in machine.cpu_nodes if node.os_index in nodes)
-    if mode is AffinityMode.SOCKET:
-        packages = [package for package in machine.packages if not package.cpuset.isdisjoint(cpuset)]
-        cpuset = union([cpuset, *(package.cpuset for package in packages)])
+    cpuset = union(reach(machine, node, mode) for node in machine.cpu_nodes if node.os_index in nodes)
     return cpuset, NodeSet(node.os_index for node in machine.numa_nodes if not node.near_cpuset.isdisjoint(cpuset))
