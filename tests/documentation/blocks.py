@@ -91,5 +91,7 @@ def typed_by(module: str, page: str = "") -> list[Block]:
 
 
 def with_two(command: str) -> str:
-    """The same job with two ranks, and on a machine that has two GPUs: eight would have no core each here."""
-    return re.sub(r"(?<=[ =(])8(?=[\s,)]|$)", "2", command)
+    """The same job with two ranks in place of eight, of a CPU each in place of 28, on a machine of two CPUs, not 224."""
+    for there, here in (("8", "2"), ("28", "1"), ("224", "2")):
+        command = re.sub(rf"(?<=[ =(]){there}(?=[\s,)]|$)", here, command)
+    return command

@@ -111,8 +111,10 @@ class OneNodeSlurm:
                 select="CR_Core" if self.hardware else "CR_CPU",
             )
         )
-        # In the books alone: no device is given or kept back.
-        (self.folder / "gres.conf").write_text("Name=gpu Count=2\n")
+        # In the books alone: what stands for a GPU is a file, and nothing is given or kept back.
+        for number in range(2):
+            (self.folder / f"gpu{number}").touch()
+        (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu[0-1]\n")
         (self.folder / "cgroup.conf").write_text(self.cgroup)
         folder = self.folder
         # --force: the folder of a test is not as closed as munge wants a socket's to be.
