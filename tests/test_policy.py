@@ -196,7 +196,7 @@ def test_a_node_of_memory_alone_is_no_error_and_is_named_apart() -> None:
 
 
 def test_where_libhwloc_names_no_cpus_near_a_gpus_memory_the_kernels_distances_do() -> None:
-    """As on a GB200 without the driver's files, where the nearest node of a GPU's memory is an empty one of the same GPU."""
+    """As on a GB200 without the driver's files: the nearest node of a GPU's memory is an empty one of the same GPU."""
     machine = fixture("gb200_nvl72_tray")
     nodes = [replace(node, near_cpuset=node.cpuset) for node in machine.numa_nodes]
     silent = replace(machine, numa_nodes=tuple(nodes))
