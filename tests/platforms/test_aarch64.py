@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cffi_build.backend import CARRIED_REQUIREMENTS
-from tests.packaging.tools import pip
+from tests.packaging.tools import ROOT, pip
 from tests.platforms.roots import PLAIN, Root, compile_all, emulated, make_root
 from tests.require import require
 from tests.vm import lab, qemu_arm, test_kernel, test_plan, test_topology
@@ -146,9 +146,12 @@ def test_topology_on_grace(grace: Guest, fact: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_plan_on_grace(grace: Guest, mode: str) -> None:
-    """Each rank gets its CPUs in each mode, as worked out by hand; what `hwnuma plan` prints of it is printed."""
-    print(f"\n{grace.section('tables')[mode]}")
+    """Each rank gets its CPUs in each mode, as worked out by hand, and `hwnuma plan` prints what the page on it shows."""
+    printed = grace.section("tables")[mode]
+    print(f"\n{printed}")
     test_plan.test_plan(grace, mode)
+    shown = (ROOT / "docs/developers/building.md").read_text(encoding="utf-8")
+    assert f"$ hwnuma plan --gpus $GPUS --mode {mode}\n{printed}" in shown
 
 
 def test_memory_near_gpus_on_grace(grace: Guest) -> None:
