@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -65,11 +66,12 @@ def test_all_but_the_binding_is_as_inherited(
     """Signals, mask, umask, niceness, limits, descriptors, folder and environment are the same with and without."""
     kept = {name: value for name, value in clean_environment().items() if not name.startswith(("LC_", "LANG"))}
     with (tmp_path / "inherited").open("w") as file:
+        flags = f"0{fcntl.fcntl(file, fcntl.F_GETFL):o}"  # that of large files has another number on Arm
         without = account((), prepare, kept | locale, file.fileno())
         behind = account(HWNUMA, prepare, kept | locale, file.fileno())
     assert len(without) > 30
     assert behind == without
-    assert f"{file.name} flags:\t0100001" in [line.partition(" ")[2] for line in without]
+    assert f"{file.name} flags:\t{flags}" in [line.partition(" ")[2] for line in without]
 
 
 def test_closed_descriptors_stay_closed() -> None:

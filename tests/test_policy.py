@@ -195,6 +195,15 @@ def test_a_node_of_memory_alone_is_no_error_and_is_named_apart() -> None:
             assert binding.near_memory_nodes.isdisjoint(binding.nodeset)
 
 
+def test_where_libhwloc_names_no_cpus_near_a_gpus_memory_the_kernels_distances_do() -> None:
+    """As on a GB200 without the driver's files: the nearest node of a GPU's memory is an empty one of the same GPU."""
+    machine = fixture("gb200_nvl72_tray")
+    nodes = [replace(node, near_cpuset=node.cpuset) for node in machine.numa_nodes]
+    silent = replace(machine, numa_nodes=tuple(nodes))
+    near = [binding.near_memory_nodes for binding in plan(silent, TopologyGpus(silent).gpus(), "node")]
+    assert near == [NodeSet("2-17")] * 2 + [NodeSet("18-33")] * 2
+
+
 # ---- restricted machines -------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from hwnuma.model.bitmap import Bitmap, CpuSet, NodeSet, joined, union
 from hwnuma.model.options import FAST_CORES, AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding, Plan
 from hwnuma.policy.claims import NOBODY, Claim
+from hwnuma.policy.locality import near_cpus
 from hwnuma.policy.modes import DIVIDING_MODES, cores_by_preference, preferred_first
 
 TYPE_CHECKING = False
@@ -140,7 +141,7 @@ class _Lot:
         if self.nodeset != home:
             self.forbidden_nodes = NodeSet([node.os_index for node in nodes if node.memory]) - self.nodeset
         self.near_memory_nodes = NodeSet(
-            [node.os_index for node in machine.memory_nodes if not node.near_cpuset.isdisjoint(cpuset)]
+            [node.os_index for node in machine.memory_nodes if not near_cpus(machine, node).isdisjoint(cpuset)]
         )
 
 

@@ -171,6 +171,15 @@ def _by_sysfs(machine: Machine, gpu: Gpu) -> tuple[NumaNode, ...]:
     return () if _is_everything(machine, nodes) else nodes
 
 
+def near_cpus(machine: Machine, node: NumaNode) -> CpuSet:
+    """The CPUs that libhwloc names as near a node, or, where it names none, those of the nearest nodes that have any.
+
+    It names none for a GPU's memory where an empty node of the same GPU (one for MIG) is the nearest of all, and the
+    driver's files, which tell better, are not to be seen: in a container without the GPU, in a virtual machine.
+    """
+    return node.near_cpuset or union(near.cpuset for near in _nearest_by_distance(machine, node.os_index))
+
+
 def _nearest_by_distance(machine: Machine, number: int) -> tuple[NumaNode, ...]:
     """The nodes with CPUs at the least distance from a node; none if the kernel does not tell."""
     told = [(machine.distances.between(number, node.os_index), node) for node in machine.cpu_nodes]

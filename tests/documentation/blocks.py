@@ -25,6 +25,7 @@ _TYPED_BY: tuple[tuple[str, str, str], ...] = (
     (r"docs/tutorial\.md", r"^\$ ", "tests/documentation/test_clone.py"),
     (r"docs/.*", r"^\$ hwnuma .*fixtures/", "tests/test_docs.py"),
     (r"docs/how-to/testing\.md", r"hwnuma_machine", "tests/test_testing.py"),
+    (r"docs/developers/building\.md", r"test_aarch64|^\$ uname", "tests/platforms/test_aarch64.py"),
     (r"docs/developers/building\.md", r".", "tests/packaging"),
     (r"docs/how-to/launchers/dask\.md", r"(?s).", "tests/documentation/test_clusters.py"),
     (r"docs/how-to/launchers/ray\.md", r"(?s).", "tests/documentation/test_clusters.py"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ _PURE = ("nvidia-ml-py", "shtab", "prometheus-client", "pip", "wheel")
 _LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64", "usr/bin/sh": "dash"}
 
 _SOURCE = "hwnuma"
+# The variables that commands inside have, whatever else.
+PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}
 _ENTER = (
     'mount -t proc proc "$0/proc" && mount --rbind /sys "$0/sys" && mount --rbind /dev "$0/dev" && '
     'exec chroot "$0" "$@"'
@@ -59,8 +61,7 @@ class Root:
 
     def run(self, *command: str, timeout: float = 1500, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the source's folder inside, with no variables but these and a few plain ones."""
-        plain = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", **environment}
-        variables = [f"{name}={value}" for name, value in plain.items()]
+        variables = [f"{name}={value}" for name, value in {**PLAIN, **environment}.items()]
         inside = ["/usr/bin/env", "-i", f"--chdir=/{_SOURCE}", *variables, *command]
         enter = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--", "sh", "-c", _ENTER]
         return subprocess.run(
@@ -83,13 +84,14 @@ class Root:
         return last
 
 
-def make_root(folder: Path, suite: str, architecture: str = "amd64") -> Root:
+def make_root(folder: Path, suite: str, architecture: str = "amd64", more: Iterable[str] = ()) -> Root:
     """Make a root file system of a Debian, with hwnuma's source in it.
 
     Args:
         folder: where to.
         suite: "trixie", "sid" …
         architecture: Debian's word for the processor.
+        more: packages beside those that every root has.
     """
     require(os.geteuid() == 0, "only root can make and enter a root file system")
     require(shutil.which("mmdebstrap"), "mmdebstrap is not installed (tests/platforms/setup)")
@@ -98,15 +100,16 @@ def make_root(folder: Path, suite: str, architecture: str = "amd64") -> Root:
         [
             "mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}",
             # A mirror can be a snapshot, which is not renewed.
-            '--aptopt=Acquire::Check-Valid-Until "false"', f"--include={','.join(_PACKAGES)}",
+            '--aptopt=Acquire::Check-Valid-Until "false"', f"--include={','.join((*_PACKAGES, *more))}",
             suite, folder, f"deb {mirror} {suite} main",
         ]
     )  # fmt: skip
     for link, target in _LINKS.items():
         if (folder / link).parent.joinpath(target).exists() and not (folder / link).exists():
             (folder / link).symlink_to(target)
-    for name in ("proc", "sys", "dev", "tmp"):
+    for name in ("proc", "sys", "dev", "tmp", "run"):
         (folder / name).mkdir(exist_ok=True)
+    (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     root = Root(folder)
     pip("install", "--quiet", "--no-deps", "--target", root.packages, *_PURE)
     _copy_source(root.source)

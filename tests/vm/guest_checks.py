@@ -16,12 +16,15 @@ Each argument is a section of the answer:
 - ``memory``: the CPUs, policies and nodes of private pages of a command that `hwnuma exec --memory bind` started, for
   each rank; where memory is ahead of migrating it to the last node, and after; what `hwnuma verify` says of a process
   before and after it was moved away;
+- ``memory-alone``: where a command's private pages are whose memory `hwnuma exec` bound to a node without CPUs, or what
+  it says of one that has no memory either;
 - ``defeaters``: the names of what `hwnuma verify` says defeats a binding, each provoked here one after the other;
 - ``bench``: what `hwnuma bench` measures, as its JSON has it, and where this file itself saw its buffers meanwhile: for each
   node how many mappings of a buffer's size had all their pages there, and how many had one elsewhere;
 - ``compare``: what `hwnuma bench --compare` tells of a program that binds itself late, and of one that does so early, in
   the modes none and node: remote bytes, and those that the processes counted themselves;
 - ``copies``: what is measured of copies to made-up GPUs, on the displays' nodes, that are faster the nearer memory is;
+- ``tables``: what `hwnuma plan` prints in each mode;
 - ``capture``: nothing but the exit status of `hwnuma capture`, which leaves its file for the host;
 - ``plans``: the JSON of the plans in each mode by each of twenty sets of options (`tests.captured_plans`).
 
@@ -403,13 +406,38 @@ def memory(gpus: Sequence[str]) -> Facts:
                 "nodes": _nodes_of_private_pages("\n".join(maps)),
             }
         )
-    nodes = sorted(_numbered(_NODES, "node").items())
+    nodes = [(number, cpus) for number, cpus in _cpus_of_nodes().items() if cpus]
     (_, first), (number, last) = nodes[0], nodes[-1]
-    places = [(first / "cpulist").read_text().strip(), (last / "cpulist").read_text().strip(), str(number)]
+    places = [first, last, str(number)]
     # From its start on the first node, since what Python allocates ahead of the script is to be there too.
     command = ["taskset", "--cpu-list", places[0], sys.executable, "-c", _MIGRATE, *places]
     migrated = json.loads(_output(command))
     return {"ranks": ranks, "migrated": migrated, "verified": _verified(*places[:2])}
+
+
+def _cpus_of_nodes() -> dict[int, str]:
+    return {number: (path / "cpulist").read_text().strip() for number, path in _numbered(_NODES, "node").items()}
+
+
+def memory_alone(_gpus: Sequence[str]) -> Facts:
+    """Bind a command's memory to each node of memory alone, and return the nodes that its private pages are on.
+
+    Of a node without memory, return what hwnuma says, and its status.
+    """
+    nodes = _cpus_of_nodes()
+    near = next(filter(None, nodes.values()))
+    with_memory = _read_list(_NODES / "has_memory")
+    pages: dict[int, list[int]] = {}
+    refused: dict[int, tuple[int, str]] = {}
+    for node in (node for node, cpus in nodes.items() if not cpus):
+        done = _hwnuma(
+            ["exec", "--cpus", near, "--nodes", str(node), "--memory", "bind", "--", "cat", "/proc/self/numa_maps"]
+        )
+        if node in with_memory:
+            pages[node] = _nodes_of_private_pages(done.stdout)
+        else:
+            refused[node] = (done.returncode, done.stderr)
+    return {"pages": pages, "refused": refused}
 
 
 def _output(command: Sequence[str]) -> str:
@@ -683,6 +711,12 @@ def copies(gpus: Sequence[str]) -> Facts:
     return facts
 
 
+def tables(gpus: Sequence[str]) -> dict[str, str]:
+    """Return what `hwnuma plan` prints in each mode."""
+    words = ["plan", "--gpus", ",".join(gpus), "--mode"]
+    return {mode: _hwnuma([*words, mode]).stdout for mode in MODES}
+
+
 def capture(_gpus: Sequence[str]) -> int:
     """Let hwnuma save this machine where the host finds it."""
     return _hwnuma(["capture", _CAPTURED]).returncode
@@ -704,10 +738,12 @@ _SECTIONS: dict[str, Callable[[Sequence[str]], object]] = {
     "torch": torch_binding,
     "exec": execute,
     "memory": memory,
+    "memory-alone": memory_alone,
     "defeaters": defeaters,
     "bench": bench,
     "compare": compare,
     "copies": copies,
+    "tables": tables,
     "capture": capture,
     "plans": plans,
 }

@@ -21,16 +21,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from . import qemu
+from . import acpi, qemu, qemu_arm
 from .initramfs import initramfs
 from .machines import MACHINES, Machine
 
-__all__ = ["MACHINES", "GuestError", "GuestTimeoutError", "Machine", "Result", "missing", "run"]
+__all__ = ["MACHINES", "Files", "GuestError", "GuestTimeoutError", "Machine", "Result", "missing", "run"]
 
 _HERE = Path(__file__).resolve().parent
 # As /usr/bin/timeout and /usr/bin/env have them.
@@ -38,6 +38,23 @@ _STATUS_TIMEOUT, _STATUS_GUEST_FAILED = 124, 125
 _CONSOLE_LINES = 25
 # How long new output may wait to be passed on, and the end of a guest to be seen. Seconds.
 _POLL_INTERVAL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What guests of a processor start from and run in.
+
+    Attributes:
+        kernel: a Linux that QEMU starts.
+        modules: the folder of its modules.
+        busybox: a busybox that is linked statically.
+        root: the folder that is the guest's root.
+    """
+
+    kernel: Path
+    modules: Path
+    busybox: Path
+    root: Path
 
 
 class GuestError(RuntimeError):
@@ -81,10 +98,11 @@ def missing() -> str | None:
     return f"no {' and no '.join(lacking)}: run {_HERE / 'setup'} as root" if lacking else None
 
 
-def run(
+def run(  # noqa: PLR0913 -- each a choice of its own, by name
     machine: Machine,
     command: str | Sequence[str],
     *,
+    files: Files | None = None,
     timeout: float = 300.0,
     out: Path | None = None,
     folder: Path | None = None,
@@ -98,6 +116,8 @@ def run(
     Args:
         machine: what the guest is to be; `dataclasses.replace` makes others of those in `MACHINES`.
         command: a line for ``/bin/sh``, or a program and its arguments.
+        files: what a guest of another processor than this machine's is made of; if not given, `setup`'s kernel and this
+            machine's own files.
         timeout: seconds for all of it. CPU-bound work takes 10 to 15 times as long inside.
         out: a folder, made if need be, that gets what the command leaves in ``/run/hwnuma-vm/out``.
         folder: the working folder; this process's if not given.
@@ -108,11 +128,8 @@ def run(
         GuestTimeoutError: the guest took too long.
         GuestError: the guest could not be started or failed before the command ended.
     """
-    lacking = missing()
-    if lacking:
-        raise GuestError(lacking)
     with tempfile.TemporaryDirectory(prefix="hwnuma-vm-") as run_folder:
-        guest = _Guest(machine, Path(run_folder))
+        guest = _Guest(machine, files or _own_files(), Path(run_folder))
         guest.prepare(command, folder or Path.cwd(), os.environ if environment is None else environment)
         guest.boot(timeout, echo=echo)
         result = guest.result()
@@ -121,11 +138,27 @@ def run(
     return result
 
 
+def _own_files() -> Files:
+    """Return what this machine has for guests.
+
+    Raises:
+        GuestError: something is missing.
+    """
+    lacking = missing()
+    if lacking:
+        raise GuestError(lacking)
+    busybox = shutil.which("busybox")
+    assert busybox is not None
+    work = work_folder()
+    return Files(kernel=work / "vmlinux", modules=work / "modules", busybox=Path(busybox), root=Path("/"))
+
+
 class _Guest:
     """One run of one guest, in a folder of its own."""
 
-    def __init__(self, machine: Machine, folder: Path) -> None:
+    def __init__(self, machine: Machine, files: Files, folder: Path) -> None:
         self.machine = machine
+        self._files = files
         self.exchange = folder / "exchange"
         self._console = folder / "console"
         self._log = folder / "qemu.log"
@@ -154,24 +187,33 @@ class _Guest:
         line = command if isinstance(command, str) else f"exec {shlex.join(command)}"
         _write_lines(self.exchange / "command", [*exports, f"cd {shlex.quote(str(folder))} || exit 125", line])
 
-        busybox = shutil.which("busybox")
-        assert busybox is not None
-        modules = work_folder() / "modules"
-        image = initramfs(busybox=Path(busybox), init=_HERE / "guest_init", modules=modules)
+        tables = acpi.tables(self.machine) if self._is_arm else {}
+        image = initramfs(
+            busybox=self._files.busybox, init=_HERE / "guest_init", modules=self._files.modules, tables=tables
+        )
         self._initramfs.write_bytes(image)
+
+    @property
+    def _is_arm(self) -> bool:
+        return self.machine.processor == "aarch64"
+
+    def _qemu(self) -> Iterator[str]:
+        """Yield QEMU's program for the machine and its arguments, but for the file systems."""
+        kernel = self._files.kernel
+        if self._is_arm:
+            yield qemu_arm.PROGRAM
+            yield from qemu_arm.arguments(self.machine, kernel=kernel, initramfs=self._initramfs, console=self._console)
+        else:
+            yield qemu.PROGRAM
+            yield from qemu.arguments(
+                self.machine, kernel=kernel, initramfs=self._initramfs, madt=self._madt, console=self._console
+            )
 
     def boot(self, timeout: float, *, echo: bool) -> None:
         """Start the guest and wait until it is off; end it when the time is over."""
         command = [
-            qemu.PROGRAM,
-            *qemu.arguments(
-                self.machine,
-                kernel=work_folder() / "vmlinux",
-                initramfs=self._initramfs,
-                madt=self._madt,
-                console=self._console,
-            ),
-            *qemu.shared_folder("files", Path("/"), readonly=True),
+            *self._qemu(),
+            *qemu.shared_folder("files", self._files.root, readonly=True),
             *qemu.shared_folder("exchange", self.exchange, readonly=False),
         ]
         deadline = time.monotonic() + timeout

@@ -36,6 +36,8 @@ class Machine:
         offline: CPUs that are taken offline before the command runs.
         cpuset_cpus: ``cpuset.cpus`` of the cgroup that the command runs in, in list form; "" for no limit.
         cpuset_mems: ``cpuset.mems`` of that cgroup.
+        empty_nodes: nodes that have neither CPUs nor memory.
+        processor: "x86_64" or "aarch64", as QEMU's programs are named.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Machine:
     offline: frozenset[int] = frozenset()
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
+    empty_nodes: frozenset[int] = frozenset()
+    processor: str = "x86_64"
 
     @property
     def die_count(self) -> int:
@@ -79,9 +83,14 @@ class Machine:
         return self.online & parse_list(self.cpuset_cpus) if self.cpuset_cpus else self.online
 
     @property
+    def memory_nodes(self) -> list[int]:
+        """The NUMA nodes that have memory; without NUMA tables the kernel makes node 0."""
+        return [node for node in range(max(1, len(self.node_dies))) if node not in self.empty_nodes]
+
+    @property
     def allowed_nodes(self) -> frozenset[int]:
         """The NUMA nodes whose memory the command may use."""
-        return parse_list(self.cpuset_mems) if self.cpuset_mems else frozenset(range(max(1, len(self.node_dies))))
+        return parse_list(self.cpuset_mems) if self.cpuset_mems else frozenset(self.memory_nodes)
 
     def online_of_dies(self, dies: Iterable[int]) -> Cpus:
         """The online CPUs of some dies."""
@@ -228,3 +237,57 @@ MACHINES = {
     machine.name: machine
     for machine in (TWO_SOCKET_NPS2, FOUR_NODES, CPULESS, CPULESS_HMAT, OFFLINE_RESTRICTED, SINGLE)
 }
+
+
+def _grace_distances() -> tuple[tuple[int, ...], ...]:
+    """As of a GB200 (fixtures/machines/gb200_nvl72_tray.toml): two packages, and two GPUs of three nodes by each."""
+
+    def distance(node: int, other: int) -> int:
+        if node == other:
+            return 10
+        gpu, other_gpu = (each // 3 if each >= 0 else None for each in (node - 2, other - 2))
+        if gpu is not None and other_gpu is not None:
+            return 11 if gpu == other_gpu else 40
+        if gpu is None and other_gpu is None:
+            return 40
+        package, its_gpu = (node, other_gpu) if gpu is None else (other, gpu)
+        assert its_gpu is not None
+        return 80 if its_gpu // 2 == package else 120
+
+    return tuple(tuple(distance(node, other) for other in range(14)) for node in range(14))
+
+
+# A GB200's tray has 34 nodes, eight for each GPU: its memory, and seven for MIG that are empty. Debian's kernels for
+# arm64 take 16 (CONFIG_NODES_SHIFT=4), so here they are three for each.
+GRACE = Machine(
+    name="grace",
+    about=(
+        "Arm: 2 packages = 2 nodes of an L3 and 4 cores, two displays on each; nodes 2, 5, 8 and 11 are the displays' "
+        "memory, and two that are empty follow each"
+    ),
+    packages=2,
+    dies_per_package=1,
+    cores_per_die=4,
+    threads_per_core=1,
+    node_dies=((0,), (1,), *((),) * 12),
+    memory=320,
+    displays=(0, 0, 1, 1),
+    distances=_grace_distances(),
+    empty_nodes=frozenset(range(2, 14)) - {2, 5, 8, 11},
+    processor="aarch64",
+)
+
+# For tests that take a machine of one node and two cores for granted, as CI's is.
+ARM_SINGLE = Machine(
+    name="arm-single",
+    about="Arm: 1 package = 1 node of an L3 and 2 cores; one display",
+    packages=1,
+    dies_per_package=1,
+    cores_per_die=2,
+    threads_per_core=1,
+    node_dies=((0,),),
+    memory=1536,
+    displays=(0,),
+    distances=((10,),),
+    processor="aarch64",
+)

@@ -1,4 +1,4 @@
-"""What QEMU is told to make a guest that is a `Machine`. Tried with QEMU 7.2 and its TCG; KVM is not used.
+"""What QEMU is told to make a guest that is a `Machine` with x86 CPUs. Tried with QEMU 7.2 and its TCG; KVM is not used.
 
 Three things are not obvious:
 
@@ -55,7 +55,7 @@ def arguments(machine: Machine, *, kernel: Path, initramfs: Path, madt: Path, co
     yield from ("-acpitable", f"sig=APIC,rev=1,data={madt}")
     yield from _processors(machine)
     yield from _memory(machine)
-    yield from _displays(machine)
+    yield from displays(machine)
 
 
 def shared_folder(tag: str, folder: Path, *, readonly: bool) -> tuple[str, ...]:
@@ -102,7 +102,8 @@ def _hmat(machine: Machine) -> Iterator[str]:
             yield from ("-numa", f"{entry},data-type=access-bandwidth,bandwidth={bandwidth}")
 
 
-def _displays(machine: Machine) -> Iterator[str]:
+def displays(machine: Machine) -> Iterator[str]:
+    """Yield QEMU's arguments for a machine's displays, each behind a root port on a host bridge of its node."""
     for node in sorted(set(machine.displays) - {-1}):
         bridge = f"pxb-pcie,id=bridge{node},bus=pcie.0,bus_nr={first_bus(node)},numa_node={node}"
         yield from ("-device", bridge)

@@ -21,6 +21,7 @@ _FOUR_NODES = ["0-1,8-9", "2-3,10-11", "4-5,12-13", "6-7,14-15"]
 _CPULESS = ["4-7,12-15", "UnknownLocalityError"]
 # To libhwloc a display on a node of memory alone looks as one on no node; display 2 is on node 3, which is near node 1.
 _CPULESS_HMAT = [*_CPULESS, "4-7,12-15", "0-3,8-11"]
+_GRACE = ["0-3", "0-3", "4-7", "4-7"]
 
 # Written by hand from the machines: for each rank its CPUs, or the error.
 EXPECTED = {
@@ -49,6 +50,11 @@ EXPECTED = {
         "core-complex": ["6-7,22", "4,20", "2-3,18-19", "NoAllowedCpusError"],
     },
     "single": {mode: ["0-7"] for mode in MODES},
+    # Not booted here, but in tests/platforms.
+    "grace": {
+        **dict.fromkeys(MODES, _GRACE),
+        "exclusive": ["0-1", "2-3", "4-5", "6-7"],
+    },
 }
 
 # Where torch raises, and the ranks: it wants an allowed CPU of every node in the machine to find a socket's nodes,

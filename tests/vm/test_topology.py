@@ -12,20 +12,21 @@ pytestmark = pytest.mark.vm
 every_machine = pytest.mark.parametrize("guest", MACHINES, indirect=True, scope="session")
 
 
-@every_machine
-@pytest.mark.parametrize(
-    "fact",
-    [
-        "online",
-        "allowed_cpus",
-        "allowed_nodes",
-        "packages",
-        "cores",
-        "last_level_caches",
-        "node_cpus",
-        "memory_nodes",
-    ],
+# What hwnuma and the kernel have under the same names.
+FACTS = (
+    "online",
+    "allowed_cpus",
+    "allowed_nodes",
+    "packages",
+    "cores",
+    "last_level_caches",
+    "node_cpus",
+    "memory_nodes",
 )
+
+
+@every_machine
+@pytest.mark.parametrize("fact", FACTS)
 def test_topology_equals_the_kernels(guest: Guest, fact: str) -> None:
     """CPUs, nodes, packages, cores and caches are the kernel's, offline CPUs left out and disallowed ones kept."""
     assert guest.section("topology")[fact] == guest.section("kernel")[fact]
