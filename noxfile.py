@@ -61,6 +61,11 @@ PARTS = {
         ),
         extras="test,lint",
     ),
+    "site": Part(
+        "the documentation's site: no warning, and every link leads somewhere (Python 3.11 or later)",
+        ("python docs/site/build.py",),
+        extras="docs",
+    ),
     "types": Part(
         "mypy and pyright on user code, right and wrong",
         (f"{_TESTS} -m types tests/test_typing.py",),
@@ -117,9 +122,9 @@ PARTS = {
         setup="tests/launchers/setup",
     ),
     "drawing": Part(
-        "drawings in a browser, by lstopo, and as PNG and PDF; shells that complete; the manual page",
+        "drawings and the site in a browser, by lstopo, as PNG and PDF; shells that complete; the manual page",
         (f"{_TESTS} -m drawing tests/drawing",),
-        extras="test,test-drawing",
+        extras="test,test-drawing,docs",
         setup="tests/drawing/setup",
     ),
     "packaging": Part(

@@ -35,51 +35,94 @@ if TYPE_CHECKING:
 
 
 class HwnumaError(Exception):
-    """Root of all errors that hwnuma raises on purpose."""
+    """Root of all errors that hwnuma raises on purpose.
+
+    What to do: catch this one to catch all of them. On the command line, read the line: it ends with the remedy.
+    """
 
 
 class OptionError(HwnumaError, ValueError):
-    """An argument, a command line option or an environment variable has a value that makes no sense."""
+    """An argument, a command line option or an environment variable has a value that makes no sense.
+
+    What to do: the message names the value and what it may be. With ``HWNUMA_STRICT`` set, that includes a misspelt
+    variable.
+    """
 
 
 class HwlocError(HwnumaError, OSError):
-    """A libhwloc function failed; ``errno`` and ``strerror`` as in OSError, the function's name in the text."""
+    """A libhwloc function failed; ``errno`` and ``strerror`` as in OSError, the function's name in the text.
+
+    What to do: EPERM and EACCES: something denies the call, such as a container's seccomp filter. ENOMEM: there is
+    too little memory. For any other, try ``lstopo`` on the same machine: what fails there too is libhwloc's.
+    """
 
 
 class HwlocVersionError(HwnumaError, ImportError):
-    """The libhwloc that was loaded does not fit the one that the extension module was built against."""
+    """The libhwloc that was loaded does not fit the one that the extension module was built against.
+
+    What to do: reinstall hwnuma where it runs, or take the wheel, which carries its own libhwloc; the message names
+    both versions. In a source tree, ``pip install -e .`` builds what is missing.
+    """
 
 
 class TopologyFileError(HwnumaError, ValueError):
-    """A saved or synthetic topology cannot be read, or a machine is described that cannot be."""
+    """A saved or synthetic topology cannot be read, or a machine is described that cannot be.
+
+    What to do: save the machine again with ``hwnuma capture``, or with ``lstopo``; the message says which part is
+    wrong.
+    """
 
 
 class ClosedTopologyError(HwnumaError, ValueError):
-    """A Topology was used after it was closed."""
+    """A Topology was used after it was closed.
+
+    What to do: take what is needed out of the ``with`` block as a value: ``machine()`` stays good.
+    """
 
 
 class NotThisSystemError(HwnumaError, RuntimeError):
-    """Binding was asked for through a topology that does not describe the running system."""
+    """Binding was asked for through a topology that does not describe the running system.
+
+    What to do: plan with a saved machine, and bind on the machine itself: ``Topology.from_this_system()``.
+    """
 
 
 class GpuError(HwnumaError, RuntimeError):
-    """It cannot be found out which GPUs there are."""
+    """It cannot be found out which GPUs there are.
+
+    What to do: name them (``--gpus`` with indexes or PCI addresses), or say that there are none: ``--gpus none
+    --ranks N``.
+    """
 
 
 class NvmlError(GpuError):
-    """NVML, the NVIDIA driver's management library, failed or is not there."""
+    """NVML, the NVIDIA driver's management library, failed or is not there.
+
+    What to do: try ``nvidia-smi``, which asks the same library. ``--gpus auto`` does without it, by the PCI devices
+    alone; a driver that needs longer gets it with ``HWNUMA_NVML_TIMEOUT``.
+    """
 
 
 class GpuNotFoundError(GpuError, LookupError):
-    """A GPU was asked for that this machine does not have, or that is not visible."""
+    """A GPU was asked for that this machine does not have, or that is not visible.
+
+    What to do: ``hwnuma gpus`` lists those that there are; ``CUDA_VISIBLE_DEVICES`` and its like may leave some out.
+    """
 
 
 class GpuRuntimeError(GpuError):
-    """CUDA or HIP failed or is not there: `hwnuma bench` asks them to time copies."""
+    """CUDA or HIP failed or is not there: `hwnuma bench` asks them to time copies.
+
+    What to do: install the driver's library on this machine, or do without the copies: memory is measured all the
+    same.
+    """
 
 
 class JobError(HwnumaError, RuntimeError):
-    """A command that was run to measure it did not end well; `last_lines` is the end of its standard error."""
+    """A command that was run to measure it did not end well; `last_lines` is the end of its standard error.
+
+    What to do: run the command by itself until it ends with 0.
+    """
 
     def __init__(self, sentence: str, last_lines: tuple[str, ...] = ()) -> None:
         super().__init__(sentence, last_lines)
@@ -90,27 +133,49 @@ class JobError(HwnumaError, RuntimeError):
 
 
 class PlanError(HwnumaError, RuntimeError):
-    """One rank cannot be placed; the others of its plan may well be."""
+    """One rank cannot be placed; the others of its plan may well be.
+
+    What to do: as the kinds of it say, below; ``--fallback unbound`` runs such a rank unbound, with a warning.
+    """
 
 
 class UnknownLocalityError(PlanError):
-    """No source says which NUMA node a GPU is on."""
+    """No source says which NUMA node a GPU is on.
+
+    What to do: state it (``--gpu-node 0=0,1=0,…``), or give NCCL's file (``--nccl-topo``). In a virtual machine, the
+    hypervisor hides it. ``--unknown-locality node0`` takes the first node, as torch does, whether that is right or
+    not.
+    """
 
 
 class NoAllowedCpusError(PlanError):
-    """Of the CPUs near a GPU, none is allowed to this process."""
+    """Of the CPUs near a GPU, none is allowed to this process.
+
+    What to do: ask the scheduler for CPUs near the GPU, or take the nearest that are allowed: ``--fallback nearest``.
+    """
 
 
 class NotEnoughCoresError(PlanError):
-    """A node has fewer cores than ranks that want cores of their own."""
+    """A node has fewer cores than ranks that want cores of their own.
+
+    What to do: start fewer ranks, ask the scheduler for more cores, or share them: ``--mode node``.
+    """
 
 
 class LocalRankError(HwnumaError, LookupError):
-    """The environment does not tell, or tells contradictory things about, this process's local rank."""
+    """The environment does not tell, or tells contradictory things about, this process's local rank.
+
+    What to do: say it: ``--local-rank N`` or ``HWNUMA_LOCAL_RANK``, and how many ranks there are, ``--ranks N``.
+    """
 
 
 class BindingError(HwnumaError, OSError):
-    """The kernel refused a binding, or reading back showed another one than was asked for."""
+    """The kernel refused a binding, or reading back showed another one than was asked for.
+
+    What to do: EPERM: the process is another user's, or a container denies the call. With a memory policy, try
+    without. CPUs that the kernel left out are offline or not in the cgroup. ``hwnuma exec --fallback unbound`` runs
+    the command all the same.
+    """
 
 
 # ---- messages ------------------------------------------------------------------------------------------------

@@ -27,13 +27,22 @@ hwnuma schema plan > plan.schema.json     # one, whole: what it refers to is in 
 does not know, as the schemas do; what an earlier version printed stays valid. Sizes are in bytes and times in seconds.
 """
 
+_LINK = "[Its schema](../../hwnuma/report/schemas/{}.schema.json)."
+
 
 def page() -> str:
     """The whole page."""
     lines = [_HEAD.rstrip()]
     for name, command in PRINTED_BY.items():
         schema = read_schema(name)
-        lines += ["", f"## {name}", "", f"{schema['title']}: `{command}`.", "", *_table(name, schema)]
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            f"{schema['title']}: `{command}`. {_LINK.format(name)}",
+            "",
+            *_table(name, schema),
+        ]
         for definition, told in schema.get("$defs", {}).items():
             lines += ["", f"### {definition} (of {name})", "", *_table(name, told)]
     for definition, told in read_schema(COMMON)["$defs"].items():

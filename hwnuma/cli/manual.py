@@ -60,13 +60,13 @@ def _command(name: str) -> Iterator[str]:
     yield ".nf"
     yield from (f"    {_roff(example)}" for example in said.examples)
     yield ".fi"
-    for action in _own_actions(name):
+    for action in own_actions(name):
         names = ", ".join(action.option_strings) or str(action.metavar)
         value = f" {action.metavar}" if action.option_strings and action.metavar else ""
         yield from (".TP", f".B {_roff(names + value)}", _roff((action.help or "").replace("%%", "%")))
 
 
-def _own_actions(name: str) -> Iterator[argparse.Action]:
+def own_actions(name: str) -> Iterator[argparse.Action]:
     """What a command takes beside the options of the tables."""
     parser = whole_parser()
     [commands] = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]

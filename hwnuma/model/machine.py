@@ -117,8 +117,11 @@ class Machine(Value):
         allowed_cpuset: the CPUs that may be used (libhwloc's allowed set, from the cgroup; the process's
             own affinity is not in it until `narrowed` is called with it).
         allowed_nodeset: the NUMA nodes whose memory may be used.
-        packages, numa_nodes, last_level_caches, cores, pci_devices: sorted by OS index, lowest CPU or
-            PCI address. The caches are the highest-level data or unified cache over each CPU.
+        packages: sorted by OS index.
+        numa_nodes: likewise.
+        last_level_caches: the highest-level data or unified cache over each CPU, by the lowest CPU.
+        cores: by the lowest CPU.
+        pci_devices: by PCI address.
         distances: between NUMA nodes, where known.
         cpu_kinds: sets of CPUs of one kind, from the most power-efficient to the fastest; empty if all
             are alike or libhwloc cannot rank them (hwloc_cpukinds_get_info).

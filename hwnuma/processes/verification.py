@@ -235,7 +235,7 @@ def verify(expected: Binding | CpuSet | None = None, pid: int | None = None, *, 
         exact: count threads as off, too, that somebody has pinned to some of the expected CPUs.
 
     Returns:
-        What was found: `ok`, `problems`, and `drift`, thread by thread.
+        What was found, with `ok`, `problems`, and `drift`, thread by thread.
 
     Raises:
         OptionError: nothing says where the process should be.

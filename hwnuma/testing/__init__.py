@@ -55,3 +55,7 @@ def _find(name: str) -> object:
 
 if not TYPE_CHECKING:
     __getattr__ = _find
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

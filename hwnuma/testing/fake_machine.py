@@ -109,7 +109,6 @@ class FakeMachine:
 
     Attributes:
         name: as it was asked for.
-        machine: what `plan` takes; None until it is entered.
     """
 
     # The one that this process sees.

@@ -24,6 +24,7 @@ _TYPED_BY: tuple[tuple[str, str, str], ...] = (
     (r"CONTRIBUTING\.md", r"^python3 -m venv", "tests/documentation/test_clone.py"),
     (r"docs/tutorial\.md", r"^\$ ", "tests/documentation/test_clone.py"),
     (r"docs/.*", r"^\$ hwnuma .*fixtures/", "tests/test_docs.py"),
+    (r"docs/how-to/(half-a-machine|no-gpu)\.md", r"hwnuma (plan|exec) ", "tests/documentation/test_commands.py"),
     (r"docs/how-to/testing\.md", r"hwnuma_machine", "tests/test_testing.py"),
     (r"docs/developers/building\.md", r"test_aarch64|^\$ uname", "tests/platforms/test_aarch64.py"),
     (r"docs/developers/building\.md", r".", "tests/packaging"),

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from hwnuma import CpuSet
 from tests.conftest import ROOT
 from tests.documentation.blocks import Block, typed_by
+from tests.launchers.jobs import require_two_cores
 from tests.processes import clean_environment
 
 LIMIT = 300.0  # seconds, only so that nothing hangs
@@ -45,7 +47,7 @@ def without_gpus() -> dict[str, str]:
 
 def test_all_pages_are_here() -> None:
     """Each page with such commands has a test below."""
-    here = {"captures", "fleet", "formats", "json", "bench", "compare"}
+    here = {"captures", "fleet", "formats", "json", "bench", "compare", "half-a-machine", "no-gpu"}
     assert {Path(block.page).stem for block in typed_by(HERE)} == here
 
 
@@ -88,6 +90,39 @@ def test_json(tmp_path: Path) -> None:
     (block,) = blocks_of("docs/reference/json.md")
     assert "plan" in type_it(block.text, tmp_path).split()
     assert json.loads((tmp_path / "plan.schema.json").read_text())["title"]
+
+
+def test_half_a_machine(tmp_path: Path) -> None:
+    """A plan within what is allowed, here and elsewhere; and the line that says what `taskset` cost, as the page has it."""
+    looked, bound = blocks_of("docs/how-to/half-a-machine.md")
+    (tmp_path / "node.xml").write_bytes((MACHINE.parent / "dgx_a100_nps4.xml").read_bytes())
+    here, elsewhere = looked.commands
+    assert "no CPU is given to two ranks" in type_it(here, tmp_path, **without_gpus())
+    # Half of its GPUs have no place then, which the exit status says.
+    assert "allowed CPUs 0-63,128-191" in type_it(f"set +e\n{elsewhere}\n[ $? = 1 ]", tmp_path)
+    require_two_cores()
+    every = CpuSet(os.sched_getaffinity(0))
+    assert (
+        type_it(bound.commands[0], tmp_path) == "\n".join(bound.text.splitlines()[1:]).replace("0-1", str(every)) + "\n"
+    )
+
+
+def test_no_gpu(tmp_path: Path) -> None:
+    """Two ranks planned, started by a loop on CPUs that they do not share, and with OpenMP's variables."""
+    require_two_cores()
+    worker = tmp_path / "worker"
+    worker.write_text("#!/bin/sh\nexec grep Cpus_allowed_list /proc/self/status\n")
+    worker.chmod(0o755)
+    planned, started, with_openmp = blocks_of("docs/how-to/no-gpu.md")
+    rows = [line.split() for line in type_it(planned.text, tmp_path).splitlines()[2:4]]
+    assert [row[0] for row in rows] == ["0", "1"]
+    told = [line.split()[1] for line in type_it(started.text, tmp_path).splitlines()]
+    assert sorted(told) == sorted(row[5] for row in rows)
+    printed = type_it(with_openmp.commands[0], tmp_path).splitlines()
+    names = [line.partition("=")[0] for line in with_openmp.text.splitlines() if line.startswith("OMP_")]
+    assert len(names) == 3
+    assert {line.partition("=")[0] for line in printed if line.startswith("OMP_")} == set(names)
+    assert "OMP_PROC_BIND=false" in printed
 
 
 @pytest.mark.matrix  # they measure: half a minute

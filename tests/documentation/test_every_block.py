@@ -21,6 +21,6 @@ def test_a_block_is_typed_by_a_test(block: Block) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_has_a_language(page: Path) -> None:
     """What has none is no command: a block says what it is, and then is typed, drawn or parsed accordingly."""
-    known = {*TYPED, "text", "yaml", "json", "toml", "ini"}
+    known = {*TYPED, "text", "yaml", "json", "toml", "ini", "{eval-rst}"}
     fences = re.findall(r"^ *```(\S*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert {fence or "none" for fence in fences[::2]} <= known
