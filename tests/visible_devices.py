@@ -73,6 +73,17 @@ MACHINES = {
         ),
         "four AMD GPUs, UUIDs `GPU-2b9d…`, `GPU-2b7c…`, `GPU-9a10…`, `GPU-c0de…`",
     ),
+    "partitions": Machine(
+        "amd",
+        tuple(
+            Gpu(index, f"0000:{index // 2 + 1:02x}:00.0", f"GPU-{unique:016x}", compute_partition="DPX")
+            for index, unique in enumerate(
+                (0x2B9D1F0A4C6E8D01, 0x2B9D1F0A4C6E8D01, 0x9A10FFEE00112233, 0xC0DE5EED4B1D7711)
+            )
+        ),
+        "two AMD GPUs in DPX, as KFD tells them: the partitions of the first (0 and 1) share the UUID `GPU-2b9d…`, as with "
+        "kernels that know no other, those of the second (2 and 3) have one each, `GPU-9a10…` and `GPU-c0de…`",
+    ),
     "domains": Machine(
         "nvidia",
         tuple(Gpu(index, f"0000:{index // 2 + 1:02x}:00.0", uuid, "NVIDIA B300") for index, uuid in enumerate(UUIDS)),
@@ -96,6 +107,8 @@ SOURCES = {
     "mps": "NVIDIA, NVML API Reference, MPS Locality Domain Device Enumeration "
     "(<https://docs.nvidia.com/deploy/nvml-api/api/group__nvmlMpsDeviceEnumeration.html>)",
     "rocr": "ROCm/ROCR-Runtime, `runtime/hsa-runtime/core/runtime/amd_filter_device.cpp`",
+    "kfd": "ROCm/ROCR-Runtime, `libhsakmt/src/topology.c` and `runtime/hsa-runtime/core/runtime/amd_topology.cpp`; "
+    "torvalds/linux, `drivers/gpu/drm/amd/amdkfd/kfd_topology.c` and `drivers/gpu/drm/amd/amdgpu/amdgpu_xcp.c`",
     "hip": "ROCm/clr, `rocclr/device/rocm/rocdevice.cpp`, `Device::init`",
     "ze": "Level Zero specification, Core Programming Guide, Affinity Mask",
     "neo": "intel/compute-runtime, `ExecutionEnvironment::parseAffinityMask`",
@@ -288,6 +301,17 @@ ROWS = [
     Row("amd", {HIP: "1", CVD: "2"}, (1,), "hip", "and is not read where it is"),
     Row("amd", {ROCR: "3,2,1", HIP: "0,2"}, (3, 1), "hip", "HIP numbers what ROCR_VISIBLE_DEVICES left"),
     Row("amd", {ROCR: "3", HIP: "3"}, (), "hip", "and not all of them", "no GPU's index"),
+    Row("partitions", {}, (0, 1, 2, 3), "kfd", "each partition is a device, in the order of KFD's nodes"),
+    Row("partitions", {ROCR: "3,0"}, (3, 0), "rocr", "indices are of partitions"),
+    Row("partitions", {HIP: "1,2"}, (1, 2), "hip", "likewise"),
+    Row(
+        "partitions", {ROCR: "2,1", HIP: "1"}, (1,), "hip", "HIP numbers the partitions that ROCR_VISIBLE_DEVICES left"
+    ),
+    Row("partitions", {ROCR: "GPU-c0de"}, (3,), "rocr", "a partition's own UUID"),
+    Row(
+        "partitions", {ROCR: "GPU-2b9d1f0a4c6e8d01"}, (), "rocr", "a UUID that partitions share", "beginning of 2 UUIDs"
+    ),
+    Row("partitions", {HIP: "GPU-2b9d1f0a4c6e8d01"}, (0,), "hip", "HIP takes the first that has it"),
     # Intel
     Row("intel", {}, (0, 1, 2, 3), "ze", "not set: all"),
     Row("intel", {ZE: "1,3"}, (1, 3), "ze", "indices"),

@@ -66,6 +66,8 @@ _UUID = r"\b((?:MIG-)?GPU|MIG)-[0-9A-Za-z]+(?:-[0-9A-Za-z]+)*"
 _FOLDERS = r"(?<![\w.])/(?:[^\s/:]+/)+"
 
 _NOBODY = 0xFFFFFFFF
+# Behind "GPU-" in an AMD GPU's UUID.
+_AMD_DIGITS = 16
 
 
 class LeftOut(Value):
@@ -108,7 +110,7 @@ def make_anonymous(tree: Element, facts: Facts) -> tuple[LeftOut, ...]:
     _rename_interfaces(tree, count)
     count.add("host names", "host", int(bool(facts.host)))
     count.add("serial numbers", "serials", len(facts.serials))
-    count.add("UUIDs (replaced by stand-ins)", "gpus", len(_uuids(facts.gpus)))
+    count.add("UUIDs (replaced by stand-ins)", "gpus", len(_uuids((*facts.gpus, *facts.amd_gpus))))
     return count.all()
 
 
@@ -142,7 +144,7 @@ def _rename_interfaces(tree: Element, count: _Count) -> None:
 
 def anonymous_facts(facts: Facts) -> Facts:
     """The facts without names and serial numbers, and with stand-ins for UUIDs wherever they stand."""
-    stand_ins = _stand_ins(facts.gpus)
+    stand_ins = _stand_ins((*facts.gpus, *facts.amd_gpus))
 
     def without_uuids(text: str) -> str:
         return re.sub(_UUID, lambda match: _stand_in(match, stand_ins), text, flags=re.IGNORECASE)
@@ -150,6 +152,7 @@ def anonymous_facts(facts: Facts) -> Facts:
     return replace(
         facts,
         gpus=tuple(_anonymous_gpu(gpu, stand_ins) for gpu in facts.gpus),
+        amd_gpus=tuple(_anonymous_gpu(gpu, stand_ins) for gpu in facts.amd_gpus),
         nvml_error=re.sub(_FOLDERS, "", without_uuids(facts.nvml_error)),
         variables=tuple((name, without_uuids(value)) for name, value in facts.variables),
         serials=(),
@@ -165,11 +168,14 @@ def _uuids(gpus: Sequence[Gpu]) -> dict[str, None]:
 
 def _stand_ins(gpus: Sequence[Gpu]) -> dict[str, str]:
     """A stand-in for each UUID, of the same kind; a rank's own of eight digits are its first."""
-    return {uuid: _numbered(uuid.partition("-")[0], number) for number, uuid in enumerate(_uuids(gpus))}
+    return {uuid: _numbered(uuid, number) for number, uuid in enumerate(_uuids(gpus))}
 
 
-def _numbered(kind: str, number: int) -> str:
-    return f"{kind if kind in ('GPU', 'MIG') else 'UUID'}-{number:08x}-0000-0000-0000-000000000000"
+def _numbered(uuid: str, number: int) -> str:
+    """A UUID of the same kind and form; AMD's is one number, and ROCm takes no longer one."""
+    kind, _, digits = uuid.partition("-")
+    rest = "" if len(digits) == _AMD_DIGITS and "-" not in digits else "-0000-0000-0000-0000"
+    return f"{kind if kind in ('GPU', 'MIG') else 'UUID'}-{number:08x}{rest}{'0' * 8}"
 
 
 def _anonymous_gpu(gpu: Gpu, stand_ins: dict[str, str]) -> Gpu:
@@ -189,7 +195,7 @@ def _stand_in(match: re.Match[str], stand_ins: dict[str, str]) -> str:
     ahead = "MIG-" if text.upper().startswith("MIG-GPU-") else ""  # the name that drivers before R470 gave an instance
     meant = sorted(set(_meant(text[len(ahead) :], stand_ins)))
     if not meant:
-        return ahead + _numbered(text[len(ahead) :].upper().partition("-")[0], _NOBODY)
+        return ahead + _numbered(text[len(ahead) :].upper(), _NOBODY)
     return ahead + (meant[0] if len(meant) == 1 else _common(meant[0], meant[-1]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hwnuma.captures.variables import kept
+from hwnuma.devices.kfd import read_amd_gpus
 from hwnuma.devices.nccl import read_nccl_topology
 from hwnuma.devices.nvml import Inventory, NvmlGpus
 from hwnuma.errors import GpuError
@@ -42,11 +43,15 @@ def facts_of(topology: Topology, environment: Mapping[str, str], *, serials: boo
     if not machine.is_this_system:
         return machine.facts
     inventory, error = _inventory(serials=serials)
-    settings = read_kernel_settings(environment.get("HWLOC_FSROOT") or "/")
+    root = environment.get("HWLOC_FSROOT", "")
+    settings = read_kernel_settings(root or "/")
+    amd = read_amd_gpus(machine, root)
     nccl_file = environment.get("NCCL_TOPO_FILE", "")
     return Facts(
         gpus=inventory.gpus,
         nvml_error=error,
+        amd_gpus=amd.gpus,
+        amd_doubt=amd.doubt,
         nvlinks=tuple(NvLink(*ends, links) for ends, links in inventory.nvlinks.items()),
         serials=tuple(inventory.serials.items()),
         variables=kept(environment),

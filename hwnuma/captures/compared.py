@@ -69,9 +69,8 @@ class Look(Value):
     @cached_property
     def gpus(self) -> tuple[Gpu, ...]:
         """All GPUs, in index order."""
-        if self.facts is not None and self.facts.gpus:
-            return self.facts.gpus
-        return self.topology_gpus
+        told = () if self.facts is None else self.facts.gpus or self.facts.amd_gpus
+        return told or self.topology_gpus
 
     @cached_property
     def topology_gpus(self) -> tuple[Gpu, ...]:
@@ -335,6 +334,7 @@ def _each_gpu(before: Look, after: Look, *, same_places: bool) -> Iterator[str]:
     for one, other in zip(*sides, strict=True):
         which = f"GPU {one[0].index}"
         yield from _changed(f"MIG of {which}", _mig(one), _mig(other))
+        yield from _partitions(which, one, other)
         if orders[0] == orders[1] and same_places:
             yield from _near(which, before, after, one[0].pci_address, other[0].pci_address)
             if before.machine.allowed_cpuset == after.machine.allowed_cpuset:
@@ -355,6 +355,20 @@ def _mig(gpus: Sequence[Gpu]) -> str:
         return "off"
     known = [f"{part.gpu_instance}/{part.compute_instance}" for part in parts if part.gpu_instance is not None]
     return f"{len(parts)} instances{f' ({chr(44).join(known)})' if known else ''}"
+
+
+def _partitions(which: str, one: Sequence[Gpu], other: Sequence[Gpu]) -> Iterator[str]:
+    """How AMD's driver has partitioned a GPU, where both captures tell."""
+    if not any(gpu.mig for gpu in (*one, *other)):
+        modes = {gpus[0].compute_partition for gpus in (one, other)}
+        if len(one) != len(other) or None not in modes:
+            yield from _changed(which, *(_mode(gpus) for gpus in (one, other)))
+
+
+def _mode(gpus: Sequence[Gpu]) -> str:
+    devices = f"{len(gpus)} device{'s' * (len(gpus) > 1)}"
+    mode = gpus[0].compute_partition
+    return devices if mode is None else f"{excerpt(mode)} ({devices})" if len(gpus) > 1 else excerpt(mode)
 
 
 def _near(what: str, before: Look, after: Look, one: str | None, other: str | None) -> Iterator[str]:

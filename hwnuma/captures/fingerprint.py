@@ -242,7 +242,7 @@ def _numbered(addresses: Iterable[str]) -> dict[str, int]:
 
 
 def _addresses(facts: Facts) -> Iterator[str]:
-    yield from (gpu.pci_address for gpu in facts.gpus if gpu.pci_address is not None)
+    yield from (gpu.pci_address for gpu in (*facts.gpus, *facts.amd_gpus) if gpu.pci_address is not None)
     for link in facts.nvlinks:
         yield from (link.source, link.target)
     yield from (address for address, _ in (*facts.nccl_nodes, *facts.device_nodes))
@@ -258,8 +258,10 @@ def without_what_is_one_machines(facts: Facts) -> Facts:
 
 def _facts_lines(facts: Facts, numbers: Mapping[str, int]) -> Iterator[str]:
     values = without_what_is_one_machines(facts).as_dict()
-    for gpu in values.pop("gpus"):
-        yield str({**gpu, "pci_address": numbers.get(gpu["pci_address"])})
+    for source in ("gpus", "amd_gpus"):
+        for gpu in values.pop(source):
+            yield f"{source} " + str({**gpu, "pci_address": numbers.get(gpu["pci_address"])})
+    values["amd_doubt"] = bool(values["amd_doubt"])  # its words have addresses in them
     for source, target, links in sorted(values.pop("nvlinks")):
         yield f"{numbers[source]} {numbers[target]} {links}"
     for nodes in ("nccl_nodes", "device_nodes"):

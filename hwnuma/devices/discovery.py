@@ -31,7 +31,8 @@ def find_gpus(
     Args:
         specification: ``auto`` (NVML, or else the topology's NVIDIA, AMD or Intel GPUs), ``nvml``, ``nvidia``, ``amd``,
             ``intel``, ``none``, or in rank order with commas indexes and ranges of them (``0,2``, ``4-7``: of the GPUs
-            that ``auto`` finds) or PCI addresses. NVML is asked only about this system.
+            that ``auto`` finds) or PCI addresses. NVML is asked only about this system. AMD's GPUs are those that ROCm
+            has, in its order and each partition for itself, where this system's kernel or a capture tells.
         machine: the machine that they are in.
         environment: for ``CUDA_VISIBLE_DEVICES`` and its like. Not looked at where indexes or
             addresses are given.
@@ -49,7 +50,7 @@ def find_gpus(
         addressed = state_nodes(gpus_at(machine, [part for part in name.split(",") if part.strip()]), gpu_nodes)
         return FoundGpus(addressed, addressed, "addresses")
     by_index = name != "" and not name.strip("0123456789,- ")
-    source, found, vendor, doubts = _all_gpus("auto" if by_index else name, machine)
+    source, found, vendor, doubts = _all_gpus("auto" if by_index else name, machine, environment)
     everyone = state_nodes(found, gpu_nodes)
     if by_index:
         return FoundGpus(_at_indexes(everyone, name), everyone, source, doubts)
@@ -84,14 +85,17 @@ def _at_indexes(gpus: Sequence[Gpu], text: str) -> tuple[Gpu, ...]:
     return tuple(chosen.values())
 
 
-def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str, tuple[str, ...]]:
+def _all_gpus(
+    name: str, machine: Machine, environment: Mapping[str, str]
+) -> tuple[str, tuple[Gpu, ...], str, tuple[str, ...]]:
     """Ask the sources that a name stands for, in turn.
 
     Returns:
         Who answered, what, the vendor whose variables count, and warnings.
     """
     if name in VENDORS:
-        return "topology", TopologyGpus(machine, name).gpus(), name, ()
+        found, doubts = _as_rocm_has_them(TopologyGpus(machine, name).gpus(), name, machine, environment)
+        return "topology", found, name, doubts
     from_driver = machine.is_this_system or machine.facts is not None
     if name == "nvml" and not from_driver:
         raise OptionError(
@@ -117,8 +121,29 @@ def _all_gpus(name: str, machine: Machine) -> tuple[str, tuple[Gpu, ...], str, t
         raise GpuNotFoundError(f"NVML: {attempt}; then: {error}" if attempt else str(error)) from None
     vendor = _vendor_of(machine, found[0])
     # Without NVML, a lost GPU and MIG instances cannot be told; on an AMD or Intel machine it was not to be expected.
-    doubts = (f"the GPUs are those of the topology, since NVML does not work: {attempt}",) if vendor == "nvidia" else ()
-    return "topology", found, vendor, doubts if attempt else ()
+    if vendor == "nvidia":
+        lost = (f"the GPUs are those of the topology, since NVML does not work: {attempt}",) if attempt else ()
+        return "topology", found, vendor, lost
+    found, doubts = _as_rocm_has_them(found, vendor, machine, environment)
+    return "topology", found, vendor, doubts
+
+
+def _as_rocm_has_them(
+    found: tuple[Gpu, ...], vendor: str, machine: Machine, environment: Mapping[str, str]
+) -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
+    """The GPUs of a topology, or of AMD's what the kernel told that ROCm has of them; and warnings."""
+    if vendor != "amd":
+        return found, ()
+    if machine.facts is not None:
+        told, doubt = machine.facts.amd_gpus, machine.facts.amd_doubt
+    elif machine.is_this_system:
+        from hwnuma.devices.kfd import read_amd_gpus  # only where there are AMD's
+
+        here = read_amd_gpus(machine, environment.get("HWLOC_FSROOT", ""))
+        told, doubt = here.gpus, here.doubt
+    else:
+        return found, ()
+    return told or found, (doubt,) if doubt else ()
 
 
 def _nvml_gpus() -> tuple[Gpu, ...]:

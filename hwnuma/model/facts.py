@@ -93,6 +93,9 @@ class Facts(Value):
     Attributes:
         gpus: all GPUs that NVML told, in its order; empty if it did not work, and the topology's are meant.
         nvml_error: why NVML did not work, a sentence; "" if it did.
+        amd_gpus: the AMD GPUs and partitions that ROCm had, in its order, off the kernel's KFD; empty if it told none,
+            and the topology's are meant.
+        amd_doubt: why they are not known though KFD told of some, a sentence; "" if they are.
         nvlinks: between GPUs, both ways.
         serials: the GPUs' serial numbers by PCI address, where they were asked for.
         variables: the environment variables that a plan depends on (visible devices, their order, numbers of ranks).
@@ -109,6 +112,8 @@ class Facts(Value):
 
     gpus: tuple[Gpu, ...] = ()
     nvml_error: str = ""
+    amd_gpus: tuple[Gpu, ...] = ()
+    amd_doubt: str = ""
     nvlinks: tuple[NvLink, ...] = ()
     serials: tuple[tuple[str, str], ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
@@ -139,6 +144,8 @@ class Facts(Value):
             "nvml_error": self.nvml_error,
             "nvlinks": [[link.source, link.target, link.links] for link in self.nvlinks],
             "serials": dict(self.serials),
+            "amd_doubt": self.amd_doubt,
+            "amd_gpus": [_gpu_as_dict(gpu) for gpu in self.amd_gpus],
             "gpus": [_gpu_as_dict(gpu) for gpu in self.gpus],
         }
 
@@ -201,6 +208,7 @@ def _gpu_as_dict(gpu: Gpu) -> dict[str, Any]:
         "cpu_affinity": _set_text(gpu.cpu_affinity),
         "memory_affinity": _set_text(gpu.memory_affinity),
         "mig": None if gpu.mig is None else {name: getattr(gpu.mig, name) for name in gpu.mig._fields},
+        "compute_partition": gpu.compute_partition,
     }
 
 
@@ -351,6 +359,7 @@ _GPU_READERS: Readers = {
     "cpu_affinity": _maybe(_cpus),
     "memory_affinity": _maybe(_nodes),
     "mig": _maybe(_fields(MigInstance, _MIG_READERS)),
+    "compute_partition": _maybe(_name),
 }
 _SETTINGS_READERS: Readers = {
     "numa_balancing": _maybe(_number),
@@ -387,5 +396,7 @@ _READERS: Readers = {
     "nvml_error": _text,
     "nvlinks": _links,
     "serials": _by_address(_name),
+    "amd_doubt": _text,
+    "amd_gpus": _gpus,
     "gpus": _gpus,
 }

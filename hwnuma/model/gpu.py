@@ -31,7 +31,7 @@ class Gpu(Value):
 
     Attributes:
         index: its number among all GPUs of its source; ranks drive GPUs in this order, and ties are
-            broken by it. Several GPUs can share one PCI address (MIG instances, MI300A partitions).
+            broken by it. Several GPUs can share one PCI address (MIG instances, partitions of AMD's).
         pci_address: normalised (`normalize_pci_address`), or None if it has none (a stand-in for planning).
         uuid: ``GPU-…`` or ``MIG-…``, where the source knows it.
         name: the model, where the source knows it.
@@ -43,6 +43,8 @@ class Gpu(Value):
         device_index: the number that ``nvidia-smi`` and an integer in CUDA_VISIBLE_DEVICES mean, where it is
             not `index`: instances of one GPU share it, and a GPU that cannot be used still has one.
         mig: which part of a GPU this is; None for a whole GPU.
+        compute_partition: how AMD's driver has partitioned the GPU that this is one of, or a part of: "SPX" (not),
+            "DPX", "TPX", "QPX" or "CPX", where the source knows it.
     """
 
     index: int
@@ -54,6 +56,7 @@ class Gpu(Value):
     memory_affinity: NodeSet | None = None
     device_index: int | None = None
     mig: MigInstance | None = None
+    compute_partition: str | None = None
 
     def as_dict(self) -> GpuDict:
         """Give what names the GPU as plain values, as it stands in `Plan.as_dict`."""

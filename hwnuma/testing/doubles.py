@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from hwnuma.devices import nics, watched
+from hwnuma.devices import kfd, nics, watched
 from hwnuma.devices import nvml as nvml_devices
 from hwnuma.errors import HwlocError
 from hwnuma.hwloc import copy_out, core_speeds, mempolicy, self_binding
@@ -74,6 +74,7 @@ def this_system(patches: Patches, file: Path, facts: Facts) -> None:
             copy_out._isolated_cpus: lambda: facts.kernel_settings.isolated_cpuset or CpuSet(),
             core_speeds.read_core_speeds: lambda _cpus: facts.core_speeds,
             kernel_settings.read_kernel_settings: settings,
+            kfd.read_amd_gpus: lambda _machine, _root="": kfd.AmdGpus(facts.amd_gpus, facts.amd_doubt),
             nics.read_notes: lambda _root="/": {},  # what there was to note is in the file
         }
     )

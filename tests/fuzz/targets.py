@@ -286,7 +286,8 @@ def _read_facts(content: bytes) -> None:
     _promise(again == facts, "written anew it is another")
     there = environment_there(facts, {})
     _promise(not {"NCCL_TOPO_FILE", "HWNUMA_NCCL_TOPO"} & set(there), "a variable that names a file counts")
-    _promise(len(visible_gpus(facts.gpus, there).gpus) <= len(facts.gpus), "more GPUs are seen than there are")
+    for gpus, vendor in ((facts.gpus, "nvidia"), (facts.amd_gpus, "amd")):
+        _promise(len(visible_gpus(gpus, there, vendor).gpus) <= len(gpus), "more GPUs are seen than there are")
 
 
 _CAPTURES = [
@@ -303,6 +304,7 @@ HwnumaNcclNodes={"0000:07:00.0":1}
 HwnumaNvmlError=""
 HwnumaNvlinks=[["0000:07:00.0","0000:0f:00.0",12],["0000:0f:00.0","0000:07:00.0",12]]
 HwnumaSerials={}
+HwnumaAmdGpus=[{"index":0,"pci_address":"0000:0c:00.0","uuid":"GPU-2b9d1f0a4c6e8d01","compute_partition":"CPX"}]
 HwnumaGpu={"index":0,"pci_address":"0000:07:00.0","uuid":"GPU-5d9f84e1-0000-4e21-9cd4-000000000000","name":"NVIDIA A100-SXM4-80GB","device_index":null,"cpu_affinity":"0-15","memory_affinity":"0","mig":null}
 HwnumaGpu={"index":1,"pci_address":"0000:0f:00.0","uuid":"MIG-0a41f7a1","name":"NVIDIA A100 MIG 1g.5gb","device_index":1,"cpu_affinity":null,"memory_affinity":null,"mig":{"parent_uuid":"GPU-5d","gpu_instance":7,"compute_instance":0}}""",
     b'HwnumaSchema=1\nHwnumaAnonymous=true\nHwnumaHost=""\nHwnumaNvmlError="there is no NVML"',
