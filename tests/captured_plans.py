@@ -12,17 +12,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
 from hwnuma import CpuSet, Gpu, HwnumaError, Topology
 from hwnuma.cli import which_machine
-from hwnuma.cli.main import _parse
+from hwnuma.cli.main import _parser
+from hwnuma.cli.parsing import Parser
 from hwnuma.devices.nvml import NvmlGpus
 from hwnuma.errors import GpuError
 from hwnuma.hwloc import copy_out
@@ -107,12 +106,13 @@ def plans(
 
 
 @cache
-def _parsed(*words: str) -> Namespace:
-    return _parse(words)
+def _parser_of_plans() -> Parser:
+    """The parser that ``hwnuma plan`` has, made once: that takes longer than a plan."""
+    return _parser("plan")[0]
 
 
 def _plan(words: Sequence[str]) -> str:
-    parsed = copy(_parsed("plan", *words, "--format", "json"))
+    parsed = _parser_of_plans().parse_args(["plan", *words, "--format", "json"])
     parsed.words = words
     try:
         job = which_machine.job_asked(parsed, os.environ)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from fixtures.generate import memory_folder
 from hwnuma import Machine, Topology
+from tests.affinity import BEFORE, affinity
+from tests.require import require
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPOLOGIES = ROOT / "fixtures" / "topologies"
@@ -24,12 +29,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     """Time no made-up case, since the machine may be busy; and be interruptible, and let what tests start be so.
 
-    A shell starts what it runs in the background with SIGINT ignored.
+    A shell starts what it runs in the background with SIGINT ignored. And let what tests start keep what it compiles:
+    hundreds of processes would otherwise each compile hwnuma anew, which takes longer than all else that they do.
     """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     settings.register_profile("untimed", deadline=None)
     settings.load_profile("untimed")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Let ``-n`` give each process whole files: tests of one file share what its fixtures make, once in each process."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "loadfile"
 
 
 def pytest_report_header() -> str:
@@ -51,7 +65,34 @@ def machine_of() -> Callable[[str], Machine]:
     return load_machine
 
 
+@pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """Give a folder in memory, for a machine as ten thousand small files."""
+    with tempfile.TemporaryDirectory(prefix="hwnuma-test-", dir=memory_folder()) as folder:
+        yield Path(folder)
+
+
 def synthetic(description: str) -> Machine:
     """Make a machine of hwloc's synthetic description."""
     with Topology.from_synthetic(description) as topology:
         return topology.machine()
+
+
+@pytest.fixture
+def two_cpus() -> None:
+    """For tests that move something."""
+    require(len(BEFORE) >= 2, "this process may use one CPU only, and moving needs two")
+
+
+@pytest.fixture
+def two_cpus_and_back(two_cpus: None) -> Iterator[None]:  # noqa: ARG001
+    """The same, where a test moves this process: it is put back."""
+    yield
+    os.sched_setaffinity(0, BEFORE)
+
+
+@pytest.fixture
+def two_cpus_untouched(two_cpus: None) -> Iterator[None]:  # noqa: ARG001
+    """The same, where a test moves others: this process is left where it was."""
+    yield
+    assert affinity() == BEFORE

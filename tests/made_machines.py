@@ -6,12 +6,16 @@ shrinks what it finds.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from random import Random
 
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
+
+# On how many machines a property is tried: some hundreds in the quick tests, and far more in CI.
+PROPERTY_MACHINES = int(os.environ.get("HWNUMA_PROPERTY_MACHINES", "500"))
 
 _NVIDIA, _CONTROLLER_3D = 0x10DE, 0x0302
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
@@ -19,25 +19,12 @@ from hwnuma.environment.omp import OmpVariables, omp_environment
 from hwnuma.environment.outer_mask import explain, outer_binders
 from hwnuma.processes import procfs
 from hwnuma.processes.binding import apply, bind_thread
+from tests.affinity import BEFORE, FIRST, LAST, affinity
 from tests.processes import FIFTY_THREADS, answer_of, clean_environment, waiting
 from tests.require import require
 from tests.seccomp import can_deny
 
-BEFORE = CpuSet(os.sched_getaffinity(0))
-FIRST, LAST = CpuSet([BEFORE.first]), CpuSet([BEFORE.last])
-
-
-@pytest.fixture(autouse=True)
-def two_cpus_and_back() -> Iterator[None]:
-    """Every test here needs two CPUs, and leaves the affinity as it found it."""
-    require(len(BEFORE) >= 2, "this process may use one CPU only, and moving needs two")
-    yield
-    os.sched_setaffinity(0, BEFORE)
-
-
-def affinity(thread: int = 0) -> CpuSet:
-    """What the kernel says, past hwnuma and libhwloc."""
-    return CpuSet(os.sched_getaffinity(thread))
+pytestmark = pytest.mark.usefixtures("two_cpus_and_back")
 
 
 # ---- the topology for binding only ---------------------------------------------------------------------------

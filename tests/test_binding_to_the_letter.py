@@ -16,25 +16,20 @@ from hwnuma.hwloc.mempolicy import save_policy
 from hwnuma.processes import memory as of_memory
 from hwnuma.processes import procfs
 from hwnuma.processes.binding import LARGEST_CPU, Applied, apply, bind_thread, carry_out, check_cpus, current_affinity
+from tests.affinity import BEFORE, FIRST, LAST, affinity
 from tests.processes import waiting
-from tests.require import require
 
-BEFORE = CpuSet(os.sched_getaffinity(0))
-FIRST, LAST = CpuSet([BEFORE.first]), CpuSet([BEFORE.last])
+pytestmark = pytest.mark.usefixtures("two_cpus_and_back")
+
 NOWHERE = 4194303  # more than any kernel numbers threads to (PID_MAX_LIMIT less one)
 
 
 @pytest.fixture(autouse=True)
-def two_cpus_and_back() -> Iterator[None]:
-    """Every test here needs two CPUs, and leaves the affinity as it found it."""
-    require(len(BEFORE) >= 2, "this process may use one CPU only, and moving needs two")
-    yield
-    os.sched_setaffinity(0, BEFORE)
-
-
-def affinity(thread: int = 0) -> CpuSet:
-    """What the kernel says, past hwnuma and libhwloc."""
-    return CpuSet(os.sched_getaffinity(thread))
+def no_threads_but_the_tests_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs the tests may have threads in this process, as pytest-xdist has one: binding sees the tests' own alone."""
+    listed = procfs.thread_ids
+    others = {*listed()} - {threading.get_native_id()}
+    monkeypatch.setattr(procfs, "thread_ids", lambda pid=None: [each for each in listed(pid) if each not in others])
 
 
 @contextmanager

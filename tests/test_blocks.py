@@ -17,25 +17,15 @@ from hwnuma import Binding, CpuSet, MemoryPolicy, NodeSet
 from hwnuma.hwloc.mempolicy import save_policy
 from hwnuma.processes import procfs
 from hwnuma.processes.blocks import BLOCKS
+from tests.affinity import BEFORE, FIRST, LAST, affinity
 from tests.processes import answer_of
-from tests.require import require
-
-BEFORE = CpuSet(os.sched_getaffinity(0))
-FIRST, LAST = CpuSet([BEFORE.first]), CpuSet([BEFORE.last])
-
-
-def affinity(thread: int = 0) -> CpuSet:
-    """What the kernel says, past hwnuma and libhwloc."""
-    return CpuSet(os.sched_getaffinity(thread))
 
 
 @pytest.fixture(autouse=True)
-def two_cpus_and_back() -> Iterator[None]:
-    """Every test here needs two CPUs, leaves no block open, and the affinity as it was."""
-    require(len(BEFORE) >= 2, "this process may use one CPU only, and moving needs two")
+def no_block_is_left(two_cpus_and_back: None) -> Iterator[None]:  # noqa: ARG001
+    """Every test here leaves no block open."""
     yield
     left, BLOCKS._open[:] = list(BLOCKS._open), []
-    os.sched_setaffinity(0, BEFORE)
     assert left == []
 
 

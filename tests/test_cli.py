@@ -1,4 +1,4 @@
-"""The command line as its users meet it: real processes, exit statuses, one line for each mistake."""
+"""The command line as its users meet it: processes, exit statuses, one line for each mistake."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import pytest
 
 from hwnuma import CpuSet, Topology
 from tests.conftest import TOPOLOGIES
+from tests.forked import hwnuma
 
 DGX = str(TOPOLOGIES / "dgx_a100_nps4.xml")
 TWO_CPUS = len(os.sched_getaffinity(0)) >= 2
 
 
 def run(*arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in an environment without a launcher's or hwnuma's variables, and check its exit status."""
+    """Run the command line in an environment without a launcher's or hwnuma's variables, and check its exit status.
+
+    In a process that is forked, but where a variable is one that a Python reads as it starts.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("HWNUMA_", "LOCAL_", "SLURM_", "CUDA_"))
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "hwnuma", *arguments],
-        capture_output=True, text=True, check=False, env=inherited | environment, timeout=60,
-    )  # fmt: skip
+    done = hwnuma(arguments, inherited | environment)
     assert done.returncode == status, done.stderr
     return done
 

@@ -65,12 +65,12 @@ def _asked(root: Path) -> list[Any]:
     return told
 
 
-def test_the_nearest_node_with_cpus(tmp_path: Path) -> None:
+def test_the_nearest_node_with_cpus(memory_path: Path) -> None:
     """In each mode a GPU on its own memory gets what one gets on the node of the CPUs near that memory."""
-    (tmp_path / "cpus").mkdir()
-    expected, *_ = _asked(_described(GH200, tmp_path / "cpus", [0, 1, 2, 3]))
+    (memory_path / "cpus").mkdir()
+    expected, *_ = _asked(_described(GH200, memory_path / "cpus", [0, 1, 2, 3]))
     assert [row[1] for row in expected["node"]] == ["hwloc"] * 4
-    here, there, nodes, is_digest_equal = _asked(_described(GH200, tmp_path, [28, 4, 12, 21]))
+    here, there, nodes, is_digest_equal = _asked(_described(GH200, memory_path, [28, 4, 12, 21]))
     order = [3, 0, 1, 2]
     for mode, rows in expected.items():
         assert [row[0] for row in here[mode]] == [rows[node][0] for node in order]
@@ -80,9 +80,9 @@ def test_the_nearest_node_with_cpus(tmp_path: Path) -> None:
     assert is_digest_equal
 
 
-def test_what_the_kernel_does_not_know_stays_unknown(tmp_path: Path) -> None:
+def test_what_the_kernel_does_not_know_stays_unknown(memory_path: Path) -> None:
     """With numa_node -1 nothing is told, and the error says what was tried."""
-    here, there, nodes, _ = _asked(_described(GH200, tmp_path, [4, -1, 20, 28]))
+    here, there, nodes, _ = _asked(_described(GH200, memory_path, [4, -1, 20, 28]))
     assert [row[1] for row in here["node"] if not row[2]] == ["sysfs"] * 3
     assert "numa_node is -1, or a node that no CPUs are near" in here["node"][1][2]
     assert there == here
@@ -110,21 +110,21 @@ def topology_machine() -> Machine:
 
 
 @pytest.mark.parametrize("content", ["-1\n", "", "x\n", "99999999999999999999\n", None])
-def test_a_file_that_says_nothing(content: str | None, tmp_path: Path, topology_machine: Machine) -> None:
+def test_a_file_that_says_nothing(content: str | None, memory_path: Path, topology_machine: Machine) -> None:
     """-1, nonsense and no file at all are no node."""
-    folder = tmp_path / "sys/bus/pci/devices/0009:01:00.0"
+    folder = memory_path / "sys/bus/pci/devices/0009:01:00.0"
     folder.mkdir(parents=True)
     if content is not None:
         (folder / "numa_node").write_text(content)
     devices = [value.replace(each, is_near_root=True) for each in topology_machine.pci_devices]
-    assert read_device_nodes(devices, topology_machine.numa_nodes, str(tmp_path)) == ()
+    assert read_device_nodes(devices, topology_machine.numa_nodes, str(memory_path)) == ()
 
 
-def test_nothing_is_read_where_all_nodes_have_cpus(tmp_path: Path, topology_machine: Machine) -> None:
+def test_nothing_is_read_where_all_nodes_have_cpus(memory_path: Path, topology_machine: Machine) -> None:
     """There libhwloc knows of every device what the kernel knows."""
-    folder = tmp_path / "sys/bus/pci/devices/0009:01:00.0"
+    folder = memory_path / "sys/bus/pci/devices/0009:01:00.0"
     folder.mkdir(parents=True)
     (folder / "numa_node").write_text("1\n")
     devices = [value.replace(each, is_near_root=True) for each in topology_machine.pci_devices]
-    assert read_device_nodes(devices, topology_machine.numa_nodes, str(tmp_path)) == (("0009:01:00.0", 1),)
-    assert read_device_nodes(devices, topology_machine.cpu_nodes, str(tmp_path)) == ()
+    assert read_device_nodes(devices, topology_machine.numa_nodes, str(memory_path)) == (("0009:01:00.0", 1),)
+    assert read_device_nodes(devices, topology_machine.cpu_nodes, str(memory_path)) == ()

@@ -32,7 +32,6 @@ def norm() -> Look:
     return look_of(fleet.one_of(fleet.norm(), "node1", noise=False).encode(), "node1")
 
 
-@cache
 def template(name: str) -> str:
     """The capture of a machine that is set up otherwise."""
     return fleet.PLANTED[name][0]()

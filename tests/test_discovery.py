@@ -44,9 +44,9 @@ def _machine(root: Path, asked: str) -> tuple[Machine, int]:
 
 
 @pytest.mark.parametrize("name", ["dgx_a100_nps4", "gh200_x4", "frontier_mi250x"])
-def test_less_that_is_looked_at_gives_the_same_machine(name: str, tmp_path: Path) -> None:
+def test_less_that_is_looked_at_gives_the_same_machine(name: str, memory_path: Path) -> None:
     """Without first-level caches all is the same, and without network or PCI devices all but these and their bridges."""
-    root = _described(name, tmp_path)
+    root = _described(name, memory_path)
     whole, _ = _machine(root, "{}")
     assert _machine(root, '{"first_caches": false}')[0] == whole
     assert _machine(root, '{"network": false}')[0] == value.replace(
@@ -62,12 +62,12 @@ def test_less_that_is_looked_at_gives_the_same_machine(name: str, tmp_path: Path
     )  # fmt: skip
 
 
-def test_first_caches_are_looked_at_where_there_are_no_others(tmp_path: Path) -> None:
+def test_first_caches_are_looked_at_where_there_are_no_others(memory_path: Path) -> None:
     """A CPU whose only data cache is of the first level shares it with its siblings, asked for or not."""
     described = facts.describe(facts.load("epyc7763_nps1_smt2"))
     some = CpuSet("0-31")
     caches = tuple(cache for cache in described.caches if cache.level == 1 or cache.cpuset.isdisjoint(some))
-    root = _described("epyc7763_nps1_smt2", tmp_path, caches=caches)
+    root = _described("epyc7763_nps1_smt2", memory_path, caches=caches)
     whole, _ = _machine(root, "{}")
     assert {cache.level for cache in whole.last_level_caches} == {1, 3}
     assert _machine(root, '{"first_caches": false}')[0] == whole
@@ -82,12 +82,12 @@ def _opened(root: Path, asked: str, folder: Path) -> list[str]:
     return [line.split('"')[1] for line in log.read_text().splitlines() if '"' in line]
 
 
-def test_what_is_not_asked_for_is_not_read(tmp_path: Path) -> None:
+def test_what_is_not_asked_for_is_not_read(memory_path: Path) -> None:
     """No file of a PCI device, and of first-level caches no size; with all asked for both are read."""
     require(shutil.which("strace") is not None, "strace is not installed")
-    root = _described("dgx_a100_nps4", tmp_path)
-    whole = _opened(root, "{}", tmp_path)
-    less = _opened(root, '{"pci": false, "first_caches": false}', tmp_path)
+    root = _described("dgx_a100_nps4", memory_path)
+    whole = _opened(root, "{}", memory_path)
+    less = _opened(root, '{"pci": false, "first_caches": false}', memory_path)
     for part in ("/bus/pci/devices/", "/cache/index0/size"):
         assert any(part in path for path in whole)
         assert not any(part in path for path in less)

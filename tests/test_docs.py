@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.forked import hwnuma
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -37,9 +36,7 @@ def test_a_command_prints_what_the_page_shows(page: str, command: str, shown: li
     """Every line that is shown comes out, in order, and no other where nothing is left out."""
     words = shlex.split(command)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HWNUMA_")}
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    done = hwnuma(words[1:], environment, cwd=ROOT)
     printed = [line.rstrip() for line in (done.stdout + done.stderr).rstrip("\n").split("\n")]
     pieces, piece = [], []
     for line in [*(line.rstrip() for line in shown), "…"]:

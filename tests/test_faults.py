@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hwnuma import CpuSet
 from tests import faults
+from tests.affinity import BEFORE, LAST
 from tests.namespaces import can_unshare, in_mounts
 from tests.processes import answer_of, clean_environment
 from tests.require import require
 
-BEFORE = CpuSet(os.sched_getaffinity(0))
-LAST = CpuSet([BEFORE.last])
 HWNUMA = (sys.executable, "-m", "hwnuma")
 
 
@@ -34,7 +32,7 @@ def test_a_limit_of_processes_is_told() -> None:
     code = """
 import json, os, resource
 from hwnuma import HwlocError, Topology
-from tests.test_malformed_files import GOOD
+from tests.documents import GOOD
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 os.setuid(65534)
 try:
@@ -55,7 +53,7 @@ def test_signals_do_not_disturb_the_trial_of_a_file() -> None:
     code = """
 import json, signal
 from hwnuma import Topology
-from tests.test_malformed_files import GOOD
+from tests.documents import GOOD
 handled = []
 signal.signal(signal.SIGALRM, lambda *_: handled.append(1))
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,21 +16,13 @@ from hwnuma import Binding, CpuSet, MemoryPolicy, NodeSet, Topology
 from hwnuma.hwloc.mempolicy import save_policy
 from hwnuma.processes import memory, procfs
 from hwnuma.processes.binding import apply, bind_thread, to_the_end
+from tests.affinity import BEFORE, LAST
 from tests.processes import answer_of, clean_environment, waiting
-from tests.require import require
 
-BEFORE = CpuSet(os.sched_getaffinity(0))
-FIRST, LAST = CpuSet([BEFORE.first]), CpuSet([BEFORE.last])
+pytestmark = pytest.mark.usefixtures("two_cpus_untouched")
+
 NODE = NodeSet([next(iter(procfs.allowed_nodes() or NodeSet([0])))])
 SIGNALS = int(os.environ.get("HWNUMA_SIGNALS", "300"))
-
-
-@pytest.fixture(autouse=True)
-def two_cpus_and_back() -> Iterator[None]:
-    """Every test here needs two CPUs, and leaves the affinity as it found it."""
-    require(len(BEFORE) >= 2, "this process may use one CPU only, and moving needs two")
-    yield
-    assert CpuSet(os.sched_getaffinity(0)) == BEFORE
 
 
 # ---- binding -------------------------------------------------------------------------------------------------

@@ -11,21 +11,11 @@ import pytest
 
 from hwnuma import HwnumaError, Topology, TopologyFileError
 from hwnuma.hwloc.library import RUNNING_VERSION
-from tests.conftest import TOPOLOGIES
+from tests.documents import DEADLY, GOOD
 from tests.fuzz.targets import TARGETS
 from tests.processes import answer_of, clean_environment
 from tests.require import require
 from tests.seccomp import can_deny
-
-GOOD = (TOPOLOGIES / "epyc7763_nps1_smt1.xml").read_text()
-CAPACITY = '<memattr name="Capacity" flags="1"><memattr_value target_obj_gp_index="4" target_obj_type="NUMANode" value="5"/></memattr>'
-
-# Each ended the process with libhwloc 2.11, in a NULL dereference or an assertion.
-DEADLY = {
-    "an info without a name": GOOD.replace("</topology>", "<info/></topology>"),
-    "a machine without complete_cpuset": re.sub(' complete_cpuset="[^"]*"', "", GOOD, count=1),
-    "a value for the memory attribute Capacity": GOOD.replace("</topology>", f"{CAPACITY}</topology>"),
-}
 
 
 def _kinds_of_cpu(count: int) -> str:
@@ -116,6 +106,7 @@ def test_what_no_machine_has_is_refused_before_libhwloc_sees_it(document: str | 
 
 
 @pytest.mark.fault("signal", "a topology file takes libhwloc minutes", "gives an error after four seconds")
+@pytest.mark.slow  # four seconds of a CPU, as long as a file may take
 def test_what_takes_too_long_is_given_up() -> None:
     """A file that would take libhwloc minutes is an error after seconds."""
     with pytest.raises(TopologyFileError, match="takes over 4 seconds to load"):
@@ -130,7 +121,7 @@ def test_what_takes_too_much_memory_is_given_up() -> None:
     code = """
 import json, resource
 from hwnuma import Topology, TopologyFileError
-from tests.test_malformed_files import GOOD
+from tests.documents import GOOD
 values = '<indexes length="4">0 1 </indexes><u64values length="12">10 20 20 10 </u64values>'
 matrix = f'<distances2 type="NUMANode" nbobjs="60000" kind="5" indexing="os">{values}</distances2>'
 try:
@@ -155,7 +146,7 @@ def test_no_process_to_try_a_file_in_is_told() -> None:
 import json
 from hwnuma import HwlocError, Topology
 from tests.seccomp import deny
-from tests.test_malformed_files import GOOD
+from tests.documents import GOOD
 deny("clone")
 try:
     Topology.from_xml_buffer(GOOD)
@@ -171,7 +162,7 @@ except HwlocError as error:
 LAUNCHER = """
 import json, os, signal, sys, threading
 from hwnuma import Topology, TopologyFileError
-from tests.test_malformed_files import DEADLY, GOOD
+from tests.documents import DEADLY, GOOD
 handled, waited, done = [], [], threading.Event()
 if sys.argv[1] == "ignore":
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -186,7 +177,7 @@ def wait():
 thread = threading.Thread(target=wait)
 thread.start()
 loaded, died = 0, 0
-for _ in range(30):
+for _ in range(15):
     loaded += len(Topology.from_xml_buffer(GOOD).machine().cores)
     try:
         Topology.from_xml_buffer(DEADLY["a machine without complete_cpuset"])
@@ -207,21 +198,21 @@ print(json.dumps([loaded, died, handled, waited]))
 def test_a_launcher_sees_no_child_of_ours(disposition: str) -> None:
     """Neither its handler of SIGCHLD nor its wait for any child meets the process that a file was tried in."""
     told, _ = answer_of(LAUNCHER, disposition)
-    assert told == [30 * 128, 30, [], []]
+    assert told == [15 * 128, 15, [], []]
 
 
 # Many threads that allocate and load at once, in a process with a large heap and a larger address space.
 THREADS = """
 import json, mmap, threading
 from hwnuma import Topology
-from tests.test_malformed_files import GOOD
+from tests.documents import GOOD
 heap, space = bytearray(200 << 20), mmap.mmap(-1, 1 << 40, mmap.MAP_PRIVATE | 0x4000)  # MAP_NORESERVE
 done, found = threading.Event(), []
 def allocate():
     while not done.is_set():
         [bytearray(size * 977) for size in range(100)]
 def load():
-    for _ in range(20):
+    for _ in range(5):
         with Topology.from_xml_buffer(GOOD) as topology:
             found.append(len(topology.machine().cores))
 others = [threading.Thread(target=allocate) for _ in range(2)]
@@ -239,14 +230,14 @@ print(json.dumps(found))
 def test_many_threads_may_load_at_once_in_a_large_process() -> None:
     """None waits for a lock that another thread held, and the limits count from the size that the process has."""
     told, _ = answer_of(THREADS)
-    assert told == [128] * 80
+    assert told == [128] * 20
 
 
 def test_libhwlocs_own_words_can_be_asked_for() -> None:
     """HWLOC_XML_VERBOSE=1, which an error message names, reaches standard error; without it there is nothing."""
     code = """
 from hwnuma import Topology, TopologyFileError
-from tests.test_malformed_files import GOOD
+from tests.documents import GOOD
 try:
     Topology.from_xml_buffer(GOOD.replace('complete_nodeset=', 'no_such_thing=', 3))
 except TopologyFileError:
@@ -261,7 +252,7 @@ except TopologyFileError:
 CLOSERS = """
 import json, threading, time
 from hwnuma import ClosedTopologyError, HwnumaError, Topology
-from tests.test_malformed_files import GOOD
+from tests.documents import GOOD
 rounds, wrong = 0, []
 def use(topology):
     try:
@@ -272,8 +263,7 @@ def use(topology):
         pass
     except BaseException as error:
         wrong.append(repr(error))
-end = time.monotonic() + 2
-while time.monotonic() < end:
+while rounds < 20:
     topology = Topology.from_synthetic("pack:2 numa:2 l3:4 core:4 pu:2") if rounds % 4 else Topology.from_xml_buffer(GOOD)
     users = [threading.Thread(target=use, args=(topology,)) for _ in range(3)]
     for user in users:
@@ -284,7 +274,7 @@ while time.monotonic() < end:
         user.join()
     assert topology._handle is None
     rounds += 1
-print(json.dumps([rounds > 10, wrong]))
+print(json.dumps(wrong))
 """
 
 
@@ -294,7 +284,7 @@ print(json.dumps([rounds > 10, wrong]))
 def test_one_thread_may_close_what_another_uses() -> None:
     """The one that is in machine() or export_xml() comes to its end; the next call says that it is closed."""
     told, _ = answer_of(CLOSERS)
-    assert told == [True, []]
+    assert told == []
 
 
 @pytest.mark.fault("fork", "a process forks while a thread uses a topology", "gives a child that can close it")

@@ -15,12 +15,11 @@ from hwnuma.hwloc.mempolicy import restore_policy, save_policy
 from hwnuma.processes import procfs
 from hwnuma.processes.binding import apply
 from hwnuma.processes.memory import nearly_full
+from tests.affinity import BEFORE, LAST
 from tests.processes import answer_of, clean_environment
 from tests.require import require
 from tests.seccomp import can_deny
 
-BEFORE = CpuSet(os.sched_getaffinity(0))
-LAST = CpuSet([BEFORE.last])
 NODE = NodeSet([next(iter(procfs.allowed_nodes() or NodeSet([0])))])
 # Linux's words for each policy (mempolicy.c, policy_modes); before 5.15 several nodes cannot be preferred.
 WORDS = {

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hwnuma import AffinityMode, Gpu, Machine, Plan, Topology, TopologyGpus, plan
+from hwnuma import AffinityMode, Gpu, Machine, Plan, TopologyGpus, plan
 from hwnuma.policy.locality import locate
 from tests import fake_nvml
+from tests.conftest import load_machine
 from tests.fake_nvml import FakeNvml
 from tests.require import require
 
@@ -32,12 +33,6 @@ sys.stdout.buffer.write(pickle.dumps(answers))
 """
 
 
-def _machine(name: str) -> Machine:
-    path = next(path for path in TOPOLOGIES if path.stem == name)
-    with Topology.from_xml_file(path) as topology:
-        return topology.machine()
-
-
 def _with_affinity(machine: Machine, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     """The GPUs with the driver's CPU affinity: the allowed CPUs of the node that each is on, as NVML has them."""
     places = locate(machine, gpus)
@@ -53,7 +48,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], tup
     require(fake_nvml.compiler(), "there is no C compiler to build the fake NVML with")
     descriptions: dict[tuple[str, bool], Path] = {}
     for name in NVIDIA:
-        machine = _machine(name)
+        machine = load_machine(name)
         gpus = TopologyGpus(machine, "nvidia").gpus()
         for affinity in (False, True):
             path = tmp_path_factory.mktemp(name) / "nvml.txt"
@@ -82,7 +77,7 @@ def test_same_plan(
     told: dict[tuple[str, bool], tuple[Gpu, ...]], name: str, affinity: bool, mode: AffinityMode
 ) -> None:
     """Each rank gets the same CPUs and nodes, or the same error, whether NVML or the topology tells the GPUs."""
-    machine = _machine(name)
+    machine = load_machine(name)
     by_topology = _places(plan(machine, TopologyGpus(machine, "nvidia"), mode))
     by_nvml = _places(plan(machine, told[name, affinity], mode))
     assert by_nvml == by_topology

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TOPOLOGIES
+from tests.forked import hwnuma
 from tests.namespaces import can_unshare
 from tests.processes import clean_environment
 from tests.require import require
@@ -185,15 +186,11 @@ def test_json_has_no_control_character_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [EVIL.encode() + b"\xff", b"\xc2\xb2", b"9" * 5000, b"-1", b"0" * 100_000])
 def test_an_odd_variable_is_no_traceback(variable: str, value: bytes) -> None:
     """Whatever is in the environment, exec runs its command, or says in printable lines why not."""
-    environment = {os.fsencode(name): os.fsencode(text) for name, text in clean_environment().items()}
-    told = {b"LOCAL_RANK": b"0", b"LOCAL_WORLD_SIZE": b"1", b"HWNUMA_GPUS": b"none"}
-    done = subprocess.run(
-        [*HWNUMA, "exec", "echo", "ran"],
-        capture_output=True, check=False, env=environment | told | {os.fsencode(variable): value}, timeout=60,
-    )  # fmt: skip
-    said = done.stderr.decode()
+    told = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "HWNUMA_GPUS": "none", variable: os.fsdecode(value)}
+    done = hwnuma(["exec", "echo", "ran"], clean_environment() | told)
+    said = done.stderr
     assert done.returncode in (0, 1, 2), said
-    assert (done.stdout == b"ran\n") == (done.returncode == 0)
+    assert (done.stdout == "ran\n") == (done.returncode == 0)
     assert all(line.isprintable() for line in said.split("\n"))
     assert "Traceback" not in said
     assert len(said) < 3000

@@ -547,7 +547,7 @@ def test_gpus_are_located_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def seconds(make: Callable[[], object]) -> float:
     """How long something takes at best."""
-    return min(timeit.repeat(make, number=1, repeat=5))
+    return min(timeit.repeat(make, number=1, repeat=3))
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)

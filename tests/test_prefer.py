@@ -1,4 +1,4 @@
-"""``--prefer``: fair parts of the cores that are faster, on a published machine, on 1,000 made-up ones, and by sysfs."""
+"""``--prefer``: fair parts of the cores that are faster, on a published machine, on made-up ones, and by sysfs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from hwnuma.model.machine import Cache, Core
 from hwnuma.model.value import replace
 from hwnuma.policy.ranks import usable_cpus
 from tests.conftest import TOPOLOGIES, synthetic
-from tests.made_machines import Made, make
+from tests.made_machines import PROPERTY_MACHINES, Made, make
 from tests.processes import clean_environment
 
 FAST = "4-5,8-9,18-19,26-27,30-31,34-35,38-39,44-45,54-57,62-63,66-69,72-75,82-83"
-_MACHINES = 1000
 _SEED = 43_775
 
 
@@ -180,9 +179,9 @@ def check_fairness(made: Plan, plain: Plan) -> int:
 
 
 def test_fair_parts_on_made_up_machines() -> None:
-    """Every core is given out once, parts are fair to one, the union is unchanged: 1,000 machines, none violates it."""
+    """Every core is given out once, parts are fair to one, the union is unchanged: no machine violates it."""
     checked = preferred = 0
-    for number in range(_MACHINES):
+    for number in range(PROPERTY_MACHINES):
         random = Random(_SEED * 1_000_003 + number)
         made = make(random)
         machine = with_kinds(random, made)
@@ -192,14 +191,14 @@ def test_fair_parts_on_made_up_machines() -> None:
         fair = plan(machine, made.gpus, replace(options, prefer="fast-cores"), ranks=ranks)
         checked += check_fairness(fair, plain)
         preferred += bool(fair.preferred)
-    assert preferred > _MACHINES // 2
-    assert checked > _MACHINES
+    assert preferred > PROPERTY_MACHINES // 2
+    assert checked > PROPERTY_MACHINES
 
 
 @pytest.mark.parametrize("mode", ["exclusive", "core-complex"])
 def test_without_fast_cores_nothing_changes_but_a_warning(mode: str) -> None:
     """Cores that are alike, or of which nothing is told: the same bindings, and it says why."""
-    for number in range(300):
+    for number in range(PROPERTY_MACHINES // 5):
         random = Random(_SEED + number)
         made = make(random)
         alike = replace(made.machine, cpu_kinds=(made.machine.cpuset,) if random.random() < 0.5 else ())

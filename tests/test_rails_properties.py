@@ -6,15 +6,14 @@ property tests.
 
 from __future__ import annotations
 
-import os
 from itertools import combinations, product
 from random import Random
 
 import pytest
 
 from hwnuma.policy.matching import balanced, nearest
+from tests.made_machines import PROPERTY_MACHINES
 
-_MACHINES = int(os.environ.get("HWNUMA_PROPERTY_MACHINES", "2600"))
 _SEED = 20_261_125
 
 
@@ -69,7 +68,7 @@ def test_each_policy_is_the_brute_force_optimum(part: int) -> None:
     And of balance, the sum of distances is the least at that load.
     """
     random = Random(_SEED + part)
-    for _ in range(_MACHINES):
+    for _ in range(PROPERTY_MACHINES):
         distances = _made(random, 8)
         nics = len(distances[0])
         given = nearest(distances)
@@ -88,7 +87,7 @@ def test_ties_are_broken_by_gpu_then_nic() -> None:
     Compared with all answers that there are, for one and for two NICs a GPU.
     """
     random = Random(_SEED)
-    for _ in range(min(_MACHINES, 700)):
+    for _ in range(min(PROPERTY_MACHINES, 700)):
         distances = _made(random, 4)
         nics = len(distances[0])
         each = random.randint(1, min(2, nics))

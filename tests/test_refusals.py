@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,25 +15,18 @@ import hwnuma
 from hwnuma import Binding, BindingError, CpuSet, OptionError
 from hwnuma.processes import procfs
 from hwnuma.processes.binding import LARGEST_CPU
+from tests.affinity import BEFORE, FIRST, LAST
 from tests.namespaces import can_unshare, with_anothers_proc, without_proc
 from tests.processes import FIFTY_THREADS, clean_environment, waiting
 from tests.require import require
 from tests.seccomp import can_deny
 
-BEFORE = CpuSet(os.sched_getaffinity(0))
-FIRST, LAST = CpuSet([BEFORE.first]), CpuSet([BEFORE.last])
+pytestmark = pytest.mark.usefixtures("two_cpus_untouched")
+
 HWNUMA = (sys.executable, "-m", "hwnuma")
 WAIT = ("sh", "-c", "echo ready; read line")
 FIFTY_WAITING = FIFTY_THREADS + "print('ready', flush=True); sys.stdin.readline()"
 MY_CPUS = (sys.executable, "-c", "import os; print(*os.sched_getaffinity(0))")
-
-
-@pytest.fixture(autouse=True)
-def two_cpus_and_back() -> Iterator[None]:
-    """Every test here needs two CPUs, and leaves the affinity as it found it."""
-    require(len(BEFORE) >= 2, "this process may use one CPU only, and moving needs two")
-    yield
-    assert CpuSet(os.sched_getaffinity(0)) == BEFORE
 
 
 def run(*command: str, status: int) -> subprocess.CompletedProcess[str]:

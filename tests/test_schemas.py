@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
 
 import hwnuma
 from hwnuma import CpuSet, OptionError
@@ -26,7 +27,7 @@ from hwnuma.cli.commands import COMMANDS
 from hwnuma.cli.main import main
 from hwnuma.model import contract
 from hwnuma.report.json_schema import COMMON, PRINTED_BY, json_schema, read_schema
-from tests import fake_nvml
+from tests import fake_nvml, forked
 from tests.captured_plans import MODES, OPTION_SETS, loaded_once, plans
 from tests.conftest import ROOT, TOPOLOGIES
 from tests.fake_nvml import FakeGpu, FakeMig, FakeNvml
@@ -50,12 +51,17 @@ def objects(part: Any) -> Iterator[dict[str, Any]]:
         yield from objects(each)
 
 
+def _validator(schema: dict[str, Any]) -> Draft202012Validator:
+    """One that has looked for what the schema refers to, once: it would do that at each reference."""
+    return Draft202012Validator(schema, registry=(Resource.from_contents(schema) @ Registry()).crawl())
+
+
 @cache
 def reader(name: str) -> Draft202012Validator:
     """What a reader has: the schema as it is given out."""
     schema = json_schema(name)
     Draft202012Validator.check_schema(schema)
-    return Draft202012Validator(schema)
+    return _validator(schema)
 
 
 @cache
@@ -64,7 +70,7 @@ def strict(name: str) -> Draft202012Validator:
     schema = json_schema(name)
     for each in objects(schema):
         each["additionalProperties"] = False
-    return Draft202012Validator(schema)
+    return _validator(schema)
 
 
 def checked(name: str, data: Any) -> None:
@@ -75,10 +81,7 @@ def checked(name: str, data: Any) -> None:
 
 def run(*words: str, status: int = 0, **more: str) -> Any:
     """Run the command line and give the JSON that it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hwnuma", *words],
-        capture_output=True, text=True, check=False, timeout=120, env=clean_environment(**more),
-    )  # fmt: skip
+    done = forked.hwnuma(words, clean_environment(**more))
     assert done.returncode == status, done.stderr
     return json.loads(done.stdout)
 
@@ -335,7 +338,7 @@ def test_fleet_and_diff(tmp_path: Path) -> None:
 @pytest.mark.skipif("bench" not in COMMANDS, reason="there is no hwnuma bench yet")
 def test_bench_and_compare() -> None:
     """The shortest run there is, of a machine that others may use; and a job in two modes."""
-    checked("bench", run("bench", "--seconds", "1", "--memory", "64M", "--busy", "--format", "json"))
+    checked("bench", run("bench", "--seconds", "0.3", "--memory", "64M", "--busy", "--format", "json"))
     if "--compare" in _arguments("bench"):
         words = ("bench", "--compare", "none,node", "--rounds", "2", "--ranks", "1", "--format", "json", "--", "true")
         checked("compare", run(*words, HWNUMA_GPUS="none"))

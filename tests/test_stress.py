@@ -44,6 +44,7 @@ print(json.dumps({"grown": after - before, "here": rss() - settled, "seconds": t
 """
 
 
+@pytest.mark.slow
 def test_ten_thousand_loads_and_binds_leave_memory_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     """One process: 10,000 topologies loaded, 10,000 binds undone, and 200 copies of this system; memory stays flat."""
     told, _ = answer_of(LEAK, timeout=_HANGS)
@@ -114,6 +115,7 @@ if __name__ == "__main__":
 @pytest.mark.fault(
     "threads", "threads load, and the process forks and spawns, all at once", "gives no error and no hang"
 )
+@pytest.mark.slow
 def test_fork_spawn_and_threads_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Four threads load and read, 50 forks bind through the parent's library, four spawned workers bind 200 times.
 
@@ -154,6 +156,7 @@ print(json.dumps(sorted(ends)))
 @pytest.mark.fault(
     "fork", "a process forks while a thread is within libhwloc's lock", "gives a child that does not hang"
 )
+@pytest.mark.slow
 def test_a_child_can_make_topologies_whatever_other_threads_did_when_it_was_forked() -> None:
     """The library has a lock that a thread may hold at that moment; without a guard one child of some 300 hung."""
     ends, _ = answer_of(FORKS, "1000", timeout=_HANGS)

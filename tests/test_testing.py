@@ -25,7 +25,8 @@ from hwnuma.model.gpu import MigInstance
 from hwnuma.processes import binding, procfs
 from hwnuma.testing import FakeGpu, FakeMachine, FakeMig, FakeNvml, fake_nvml, machine, machines
 from hwnuma.testing.nvml import GPU_IS_LOST, NO_PERMISSION, build, compiler
-from tests.conftest import ROOT, TOPOLOGIES
+from tests.captured_plans import loaded_once, plans
+from tests.conftest import ROOT, TOPOLOGIES, load_machine
 from tests.require import require
 
 pytest_plugins = ["pytester"]
@@ -124,19 +125,19 @@ def _planned_elsewhere(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
 
 
 @pytest.mark.parametrize("name", machines())
-def test_every_machine_gives_the_plans_of_its_file(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_machine_gives_the_plans_of_its_file(name: str) -> None:
     """In every mode, what plans for this system plans for that machine."""
-    file = str(TOPOLOGIES / f"{name}.xml")
-    with Topology.from_xml_file(file) as topology:
-        try:
-            hwnuma.TopologyGpus(topology.machine()).gpus()
-            words, how = [], {}
-        except hwnuma.GpuNotFoundError:
-            words, how = ["--gpus", "none", "--ranks", "6"], {"gpus": "none", "ranks": 6}
-    for mode in AffinityMode:
-        expected = _planned_elsewhere(capsys, "--topology", file, "--mode", mode.value, *words)
-        with machine(name):
-            assert _less_uuids(hwnuma.plan_here(mode, **how).as_dict()) == _less_uuids(expected), mode
+    try:
+        hwnuma.TopologyGpus(load_machine(name)).gpus()
+        words, how = (), {}
+    except hwnuma.GpuNotFoundError:
+        words, how = ("--gpus", "none", "--ranks", "6"), {"gpus": "none", "ranks": 6}
+    with loaded_once():
+        expected = plans(("--topology", str(TOPOLOGIES / f"{name}.xml"), *words), ((),))
+    with machine(name):
+        found = {mode: hwnuma.plan_here(mode, **how).as_dict() for mode in AffinityMode}
+    for mode, made in found.items():
+        assert _less_uuids(made) == _less_uuids(json.loads(expected[f"--mode {mode.value}"])), mode
 
 
 def test_the_machines_are_all_of_the_fixtures() -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +17,17 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
 from hwnuma.processes import procfs
 from hwnuma.processes.verification import Expected, audit_gpu_processes
+from tests.affinity import BEFORE, FIRST, LAST
 from tests.conftest import load_machine, synthetic
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
 from tests.processes import FIFTY_THREADS, clean_environment, waiting
 from tests.require import require
 
-BEFORE = CpuSet(os.sched_getaffinity(0))
-FIRST, LAST = CpuSet([BEFORE.first]), CpuSet([BEFORE.last])
+pytestmark = pytest.mark.usefixtures("two_cpus_and_back")
+
 FIFTY_WAITING = FIFTY_THREADS + "print('ready', flush=True); sys.stdin.readline()"
 EXEC_LAST = (sys.executable, "-m", "hwnuma", "exec", "--cpus", str(LAST))
 WAIT = ("sh", "-c", "echo ready; read line")
-
-
-@pytest.fixture(autouse=True)
-def two_cpus_and_back() -> Iterator[None]:
-    """Every test here needs two CPUs, and leaves the affinity as it found it."""
-    require(len(BEFORE) >= 2, "this process may use one CPU only, and drift needs two")
-    yield
-    os.sched_setaffinity(0, BEFORE)
 
 
 def verify(*arguments: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:

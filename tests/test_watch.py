@@ -24,12 +24,11 @@ from hwnuma.processes import procfs
 from hwnuma.processes.procfs import Pages, ThreadPolicy
 from hwnuma.processes.verification import Defeater, Expected, ThreadState, Verification
 from hwnuma.processes.watching import Seen, Watcher
+from tests.affinity import BEFORE, LAST
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
 from tests.processes import clean_environment, waiting
 from tests.require import require
 
-BEFORE = CpuSet(os.sched_getaffinity(0))
-FIRST, LAST = CpuSet([BEFORE.first]), CpuSet([BEFORE.last])
 EXEC_LAST = (sys.executable, "-m", "hwnuma", "exec", "--cpus", str(LAST))
 WAIT = ("sh", "-c", "echo ready; read line")
 # Longer than any test: what comes earlier did not wait for the next look.

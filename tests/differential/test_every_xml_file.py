@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def _gpus(machine: Machine) -> tuple[Gpu, ...]:
         return ()
 
 
+@cache
 def _machine(path: Path) -> Machine | None:
     """The machine of a file; None of one without a PU, which is refused for that reason."""
     if b'type="PU"' not in path.read_bytes():

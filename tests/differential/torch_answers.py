@@ -21,7 +21,7 @@ _NAMESPACES = (
 )
 
 
-def _memory_folder() -> str | None:
+def memory_folder() -> str | None:
     folder = "/dev/shm"
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
@@ -52,7 +52,7 @@ def ask_torch(machines: Sequence[Compared], *, mount: bool = True, python: str =
     Returns:
         ``torch``: its version; ``way``: how it was made to see the trees; ``answers``: by name, CPU list and mode.
     """
-    with tempfile.TemporaryDirectory(prefix="hwnuma-torch-", dir=_memory_folder()) as folder:
+    with tempfile.TemporaryDirectory(prefix="hwnuma-torch-", dir=memory_folder()) as folder:
         base = Path(folder)
         holder = base / "sys"
         holder.mkdir()
