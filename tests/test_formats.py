@@ -76,6 +76,19 @@ def test_mpich_joins_a_ranks_cpus_with_plus() -> None:
     assert plan_as(plan_of("exclusive", 8), "mpich").startswith("-bind-to user:0+1+2+3,4+5+6+7,8+9+10+11,")
 
 
+def test_vllm_has_one_node_and_one_list_a_gpu() -> None:
+    """Both lists are read by the GPU's number, so their order is that of the ranks."""
+    assert plan_as(plan_of("exclusive", 4), "vllm") == (
+        "--numa-bind --numa-bind-nodes 0 1 2 3 --numa-bind-cpus 0-7 8-15 16-23 24-31"
+    )
+
+
+def test_vllm_refuses_a_rank_on_two_nodes() -> None:
+    """Its option takes one node a GPU; the message says which rank has more, and what to do."""
+    with pytest.raises(PlanError, match="rank 0 has nodes 0-1: take a mode that stays on one node"):
+        plan_as(plan_of("socket", 2), "vllm")
+
+
 @pytest.mark.parametrize(
     ("memory", "option"),
     [

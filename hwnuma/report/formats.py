@@ -76,6 +76,19 @@ def _mpich(plan: Plan) -> str:
     return "-bind-to user:" + ",".join("+".join(map(str, binding.cpuset)) for binding in plan)
 
 
+def _vllm(plan: Plan) -> str:
+    """The options of `vllm serve` (its ParallelConfig): a node and a CPU list for each visible GPU, in CUDA's order."""
+    for binding in plan:
+        if len(binding.nodeset) != 1:
+            raise PlanError(
+                f"vLLM takes one NUMA node a GPU, and rank {binding.local_rank} has nodes "
+                f"{binding.nodeset or 'unknown'}: take a mode that stays on one node (node, exclusive, core-complex)"
+            )
+    nodes = " ".join(str(binding.nodeset) for binding in plan)
+    cpus = " ".join(str(binding.cpuset) for binding in plan)
+    return f"--numa-bind --numa-bind-nodes {nodes} --numa-bind-cpus {cpus}"
+
+
 # ---- wrappers: one line a rank, in rank order ----------------------------------------------------------------
 
 
@@ -153,6 +166,7 @@ FORMATS: Mapping[str, Format] = {
     "openmpi": _openmpi,
     "openmpi-pe-list": _openmpi_pe_list,
     "mpich": _mpich,
+    "vllm": _vllm,
     "numactl": _lines(_numactl),
     "taskset": _lines(_taskset),
     "docker": _lines(_docker),

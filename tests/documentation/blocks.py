@@ -31,6 +31,7 @@ _TYPED_BY: tuple[tuple[str, str, str], ...] = (
     (r"docs/how-to/launchers/dask\.md", r"(?s).", "tests/documentation/test_clusters.py"),
     (r"docs/how-to/launchers/ray\.md", r"(?s).", "tests/documentation/test_clusters.py"),
     (r"docs/how-to/launchers/elastic\.md", r"(?s).", "tests/documentation/test_jobs.py"),
+    (r"docs/how-to/frameworks/.*", r"(?s).", "tests/launchers/test_frameworks.py"),
     (r".*", r"(srun|mpirun|mpiexec|torchrun|accelerate|deepspeed|ssh) ", "tests/documentation/test_jobs.py"),
     (r".*", r"^import |^from ", "tests/documentation/test_python.py"),
     (r".*", r"^(\$ )?hwnuma ", "tests/documentation/test_commands.py"),
