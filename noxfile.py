@@ -99,7 +99,7 @@ PARTS = {
         "instructions: no way into hwnuma takes more than its ceiling (valgrind)",
         ("python -m benchmarks counts --check",),
         extras="",
-        editable=False,  # an editable installation slows every Python
+        editable=False,  # as users have it
     ),
     "sanitizers": Part(
         "memory safety, by sanitizers and valgrind",

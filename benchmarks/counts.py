@@ -168,7 +168,7 @@ def main(arguments: Sequence[str]) -> int:
     if (options.check or options.update) and has_import_hook():
         parser.error(
             "hwnuma is installed editable with an import hook, which every Python here runs, the bare one too: no "
-            "ratio is right; pip install . or pip install -e . --config-settings editable_mode=compat"
+            "ratio is right; pip install . or pip install -e . anew"
         )
     try:
         counts = count_all()

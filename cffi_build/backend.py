@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from setuptools import build_meta
-from setuptools.build_meta import build_editable, build_sdist, build_wheel, get_requires_for_build_sdist
+from setuptools.build_meta import build_sdist, build_wheel, get_requires_for_build_sdist
 
 from cffi_build.find_hwloc import find_hwloc, takes_hwloc_from_package
 
@@ -37,6 +37,17 @@ def get_requires_for_build_wheel(config_settings: _Settings = None) -> list[str]
 def get_requires_for_build_editable(config_settings: _Settings = None) -> list[str]:
     """Say what else must be installed to build an editable installation (PEP 660)."""
     return [*build_meta.get_requires_for_build_editable(config_settings), *_carried_requirements()]
+
+
+def build_editable(
+    wheel_directory: str, config_settings: _Settings = None, metadata_directory: str | None = None
+) -> str:
+    """Build an editable installation that is a path in a .pth file, unless another kind of it is asked for (PEP 660).
+
+    The import hook that setuptools makes otherwise takes as long as a Python takes to start, and every Python has it.
+    """
+    settings = {"editable_mode": "compat", **(config_settings or {})}
+    return str(build_meta.build_editable(wheel_directory, settings, metadata_directory))
 
 
 def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: _Settings = None) -> str:

@@ -19,6 +19,7 @@ from tests.require import require
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPOLOGIES = ROOT / "fixtures" / "topologies"
+_NONE_QUICK = ("drawing", "packaging", "platforms", "sanitizers", "vm")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,6 +38,20 @@ def pytest_configure() -> None:
     settings.load_profile("untimed")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than CPUs, since some tests wait, for what hangs: that is ``-n auto``."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave alone, where the quick tests are asked for, the folders of which none is one: a second for each process."""
+    is_quick = config.option.markexpr in config.getini("addopts")
+    return (
+        True if is_quick and collection_path.parent == ROOT / "tests" and collection_path.name in _NONE_QUICK else None
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

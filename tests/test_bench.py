@@ -94,7 +94,7 @@ def test_the_kernels_do_what_they_are_called_after(threads: int) -> None:
     def all_of_it(kind: str) -> None:
         team = Team(threads)
         workers = [
-            threading.Thread(target=team.stream, args=(kind, arrays, member, 8 * 1000, 0.3))
+            threading.Thread(target=team.stream, args=(kind, arrays, member, 8 * 1000, 0.1))
             for member in range(threads)
         ]
         for worker in workers:
@@ -307,7 +307,7 @@ def test_a_busy_machine_is_refused(cpu: int) -> None:
 def test_the_command_prints_tables_and_a_verdict(tmp_path: Path) -> None:
     """And draws a heat map beside; its name is the last line."""
     picture = tmp_path / "bench.svg"
-    done = run("bench", "--busy", "--seconds", "0.3", "--memory", "16M", "--output", str(picture))
+    done = run("bench", "--busy", "--seconds", "0.1", "--memory", "16M", "--output", str(picture))
     assert re.search(r"^CPUs of +memory +cores +GB/s +read +write +copy +triad$", done.stdout, re.MULTILINE)
     assert "non-temporal stores: " in done.stdout
     assert "huge pages: on" in done.stdout
@@ -318,7 +318,7 @@ def test_the_command_prints_tables_and_a_verdict(tmp_path: Path) -> None:
 
 def test_the_command_as_json() -> None:
     """The keys of the contract."""
-    data = json.loads(run("bench", "--busy", "--seconds", "0.3", "--memory", "16M", "--format", "json").stdout)
+    data = json.loads(run("bench", "--busy", "--seconds", "0.1", "--memory", "16M", "--format", "json").stdout)
     assert data["schema"] == 1
     assert data["gpus"] == []
     assert all(isinstance(sentence, str) for sentence in data["verdict"])

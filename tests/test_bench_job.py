@@ -22,6 +22,7 @@ from hwnuma.measure.job_looks import Found, Looks, Yardstick
 from hwnuma.measure.jobs import NO_MODE, JobCommand, Run
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.processes.procfs import nodes_of_cpus
+from tests.forked import hwnuma
 from tests.processes import ROOT, clean_environment, waiting
 from tests.require import require
 
@@ -30,11 +31,7 @@ CPUS = sorted(os.sched_getaffinity(0))
 
 
 def _bench(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hwnuma", "bench", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120,
-        env=clean_environment(HWNUMA_GPUS="none", **environment),
-    )  # fmt: skip
+    return hwnuma(["bench", *words], clean_environment(HWNUMA_GPUS="none", **environment))
 
 
 def _told(folder: Path) -> list[dict[str, Any]]:

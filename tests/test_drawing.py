@@ -15,6 +15,7 @@ import sys
 import termios
 import time
 import zlib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ def picture(machine: Machine, mode: str = "", **options: object) -> Picture:
     return picture_of(machine, found.all, locate(machine, found.all), plan)
 
 
+@cache
+def picture_of_fixture(name: str, mode: str) -> Picture:
+    """The same of a fixture."""
+    return picture(load_machine(name), mode)
+
+
 # ---- what is drawn -------------------------------------------------------------------------------------------
 
 
@@ -56,8 +63,7 @@ def picture(machine: Machine, mode: str = "", **options: object) -> Picture:
 @pytest.mark.parametrize("mode", ["", *(mode.value for mode in AffinityMode)])
 def test_every_core_is_drawn_once_and_carries_its_ranks(name: str, mode: str) -> None:
     """On every fixture and in every mode: the cells' CPUs are the machine's, and the marks' the plan's."""
-    machine = load_machine(name)
-    drawn = picture(machine, mode)
+    machine, drawn = load_machine(name), picture_of_fixture(name, mode)
     cells = [cell for *_, cell in drawn.cells()]
     assert sum(len(cell.cpuset) for cell in cells) == len(machine.cpuset)
     assert {cpu for cell in cells for cpu in cell.cpuset} == {*machine.cpuset}
@@ -70,7 +76,7 @@ def test_every_core_is_drawn_once_and_carries_its_ranks(name: str, mode: str) ->
 @pytest.mark.parametrize("mode", ["", *(mode.value for mode in AffinityMode)])
 def test_a_drawing_is_no_wider_than_the_terminal(name: str, mode: str) -> None:
     """On every fixture, in every mode; and at 200 columns it is no longer than at 80."""
-    drawn = picture(load_machine(name), mode)
+    drawn = picture_of_fixture(name, mode)
     lines = {width: picture_as_text(drawn, width).split("\n") for width in (60, 80, 132, 200)}
     for width, those in lines.items():
         assert max(map(len, those)) <= width

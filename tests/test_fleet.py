@@ -24,7 +24,7 @@ from hwnuma.model.machine import Machine
 from tests.conftest import ROOT, TOPOLOGIES
 from tests.test_cli import run
 
-NUMBER = 45
+NUMBER = 30
 DGX = TOPOLOGIES / "dgx_a100_nps4.xml"
 
 

@@ -26,7 +26,7 @@ def test_what_went_wrong_once_is_read_or_refused(name: str) -> None:
 def test_mutated_inputs_are_read_or_refused(name: str) -> None:
     """No bare exception, no answer that breaks a promise; in CI many more (python -m tests.fuzz)."""
     target = TARGETS[name]
-    found = {number: target.check(target.input(11, number)) for number in range(round(100 + 800 * (name != "xml")))}
+    found = {number: target.check(target.input(11, number)) for number in range(100 if name == "xml" else 300)}
     assert {number: word for number, word in found.items() if word not in ("read", "refused")} == {}
     assert {"read", "refused"} <= set(found.values())
 

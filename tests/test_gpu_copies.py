@@ -184,7 +184,7 @@ def test_verdict(copies: GpuCopies, said: str) -> None:
 
 
 def _bench(environment: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hwnuma", "bench", "--busy", "--seconds", "0.3", "--memory", "64M", *words]
+    command = [sys.executable, "-m", "hwnuma", "bench", "--busy", "--seconds", "0.1", "--memory", "64M", *words]
     return subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False, timeout=240)
 
 

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,12 @@ def _places(made: Plan) -> list[tuple[str | None, str, str, str]]:
     ]
 
 
+@cache
+def _by_topology(name: str, mode: AffinityMode) -> list[tuple[str | None, str, str, str]]:
+    machine = load_machine(name)
+    return _places(plan(machine, TopologyGpus(machine, "nvidia"), mode))
+
+
 @pytest.mark.parametrize("mode", list(AffinityMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("affinity", [False, True], ids=["nvml", "nvml-with-affinity"])
 @pytest.mark.parametrize("name", NVIDIA)
@@ -78,7 +85,7 @@ def test_same_plan(
 ) -> None:
     """Each rank gets the same CPUs and nodes, or the same error, whether NVML or the topology tells the GPUs."""
     machine = load_machine(name)
-    by_topology = _places(plan(machine, TopologyGpus(machine, "nvidia"), mode))
+    by_topology = _by_topology(name, mode)
     by_nvml = _places(plan(machine, told[name, affinity], mode))
     assert by_nvml == by_topology
     placed = sum(1 for row in by_nvml if not row[3])
@@ -88,6 +95,7 @@ def test_same_plan(
 LOST = """
 import pickle, sys
 from dataclasses import replace
+from functools import cache
 from hwnuma import Topology
 from hwnuma.devices.discovery import find_gpus
 with Topology.from_xml_file(sys.argv[1]) as topology:

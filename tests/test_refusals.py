@@ -139,7 +139,7 @@ def test_another_process_is_bound_as_a_whole_or_not_at_all(wrap: object) -> None
 
 
 AS_SOMEBODY_ELSE = """
-import os, subprocess, sys
+import importlib, os, subprocess, sys  # all that is imported later, too: Python may be in root's home
 import hwnuma, hwnuma.launch.bind, hwnuma.processes.refusals, hwnuma.processes.verification
 subprocess.run(["mount", "-o", "remount,hidepid=" + sys.argv[1], "/proc"], check=True)
 roots = subprocess.Popen(["sleep", "60"])

@@ -338,7 +338,7 @@ def test_fleet_and_diff(tmp_path: Path) -> None:
 @pytest.mark.skipif("bench" not in COMMANDS, reason="there is no hwnuma bench yet")
 def test_bench_and_compare() -> None:
     """The shortest run there is, of a machine that others may use; and a job in two modes."""
-    checked("bench", run("bench", "--seconds", "0.3", "--memory", "64M", "--busy", "--format", "json"))
+    checked("bench", run("bench", "--seconds", "0.1", "--memory", "64M", "--busy", "--format", "json"))
     if "--compare" in _arguments("bench"):
         words = ("bench", "--compare", "none,node", "--rounds", "2", "--ranks", "1", "--format", "json", "--", "true")
         checked("compare", run(*words, HWNUMA_GPUS="none"))

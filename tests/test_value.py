@@ -102,7 +102,7 @@ def test_it_matches_by_place() -> None:
 def test_it_does_not_import_dataclasses() -> None:
     """Making and comparing values loads none of what makes dataclasses slow to import."""
     code = (
-        "import sys; before = set(sys.modules)\n"
+        "import __future__, sys; before = set(sys.modules)\n"
         "from hwnuma.model.value import Value\n"
         "class P(Value):\n x: int = 1\n"
         "assert P() == P(1); print(*sorted(set(sys.modules) - before))"

@@ -44,12 +44,13 @@ def test_install_from_source_distribution(sdist: Path, tmp_path: Path, without_g
 
 
 def test_editable_installation(builder: Path, source: Path, tmp_path: Path, without_git: Path) -> None:
-    """`pip install -e .` works, and imports what is in the tree, with the libhwloc that is carried."""
+    """`pip install -e .` works, and imports what is in the tree, with the libhwloc that is carried, and by no hook."""
     tree = Path(shutil.copytree(source, tmp_path / "tree"))
     pip("install", "--quiet", "--no-build-isolation", "--editable", tree, python=builder, PATH=without_git)
     try:
         said = run([builder, "-I", Path(__file__).with_name("smoke.py"), TOPOLOGY, "2.11"], cwd=tmp_path).stdout
         assert said.endswith(f"{tree}/hwnuma/__init__.py\n")
+        assert "__editable__" not in run([builder, "-I", "-c", "import sys; print(sys.meta_path)"], cwd=tmp_path).stdout
     finally:
         pip("uninstall", "--quiet", "--yes", "hwnuma", python=builder)
 
