@@ -51,7 +51,9 @@ def test_the_tutorial(clone: Path, tmp_path: Path) -> None:
     blocks = typed_by(HERE, "docs/tutorial.md")
     commands = [command for block in blocks for command in block.commands]
     shown = [part.split("\n")[1:] for block in blocks for part in f"\n{block.text}".split("\n$ ")[1:]]
-    printed = typed_in(clone, commands, with_two_gpus(tmp_path, environment()))
+    variables = with_two_gpus(tmp_path, environment())
+    del variables["HWNUMA_GPU_NODE"]  # which counts for a DGX's file, too; this machine has one node
+    printed = typed_in(clone, commands, variables)
     for command, wanted, output in zip(commands, shown, printed, strict=True):
         lines = iter([line.rstrip() for line in output.splitlines()])
         for line in (line.rstrip() for line in wanted):
