@@ -233,6 +233,44 @@ def test_an_nccl_file_decides_where_the_topology_cannot() -> None:
     assert told(locate(machine, gpus[:1], nccl_nodes={"0000:01:00.0": 9})) == ["UnknownLocalityError"]
 
 
+def test_an_affinity_of_all_cpus_of_a_cgroup_says_nothing() -> None:
+    """The driver cuts its mask to the cgroup: of what is left it cannot tell near from far."""
+    machine, (gpu,) = with_devices(synthetic(FOUR_NODES), device(1, "0-15", is_near_root=True))
+    cut = machine.narrowed(CpuSet("0-3"))
+    assert told(locate(cut, [replace(gpu, cpu_affinity=CpuSet("0-3"))])) == ["UnknownLocalityError"]
+    assert told(locate(cut, [replace(gpu, cpu_affinity=CpuSet("0-2"))])) == [(0, "nvml")]
+
+
+def test_a_plan_goes_by_an_nccl_file_or_by_torchs_node_zero() -> None:
+    """Of two GPUs below the whole machine the file knows one; on request the other is on node 0."""
+    near = [device(number, "0-15", is_near_root=True) for number in (1, 2)]
+    machine, gpus = with_devices(synthetic(FOUR_NODES), *near)
+    nodes = {"0000:01:00.0": 2}
+    strict = make_plan(machine, gpus, NumaOptions("node"), nccl_nodes=nodes)
+    assert [(str(binding.cpuset), binding.error is None) for binding in strict] == [("8-11", True), ("", False)]
+    made = make_plan(machine, gpus, NumaOptions("node", unknown_locality="node0"), nccl_nodes=nodes)
+    assert [(str(binding.cpuset), binding.locality) for binding in made] == [("8-11", "nccl"), ("0-3", "node0")]
+
+
+def test_a_rank_with_gpus_of_several_sources_names_them_all() -> None:
+    """In the order of its GPUs, each once."""
+    machine, gpus = with_devices(synthetic(FOUR_NODES), *[device(number, "4-7") for number in (1, 2, 3)])
+    stated = [replace(gpus[0], numa_node=0), *gpus[1:], Gpu(3, numa_node=2)]
+    (binding,) = make_plan(machine, stated, NumaOptions("node", gpus_per_rank=4))
+    assert binding.locality == "given+hwloc"
+    assert str(binding.cpuset) == "0-11"
+
+
+def test_a_gpu_whose_cpus_are_offline_goes_to_the_first_node_with_some_on_request() -> None:
+    """No node is its own, so none is nearer than another."""
+    machine, gpus = with_devices(synthetic(FOUR_NODES), device(1, "100-107"))
+    made = make_plan(machine.narrowed(CpuSet("4-15")), gpus, NumaOptions("node", no_allowed_cpus="nearest"))
+    assert str(made[0].cpuset) == "4-7"
+    assert made.warnings == (
+        "rank 0 has no CPU near its GPU: none there may be used, and node 1 is the nearest with some",
+    )
+
+
 def test_each_gpu_die_of_an_mi250x_is_below_an_l3() -> None:
     """Frontier and LUMI: finer than a node, and not in the order of the nodes."""
     with Topology.from_xml_file(TOPOLOGIES / "frontier_mi250x.xml") as topology:
