@@ -21,7 +21,7 @@ from hwnuma.errors import NoAllowedCpusError, TopologyFileError, UnknownLocality
 from hwnuma.hwloc.topology import Topology
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.gpu import Gpu, normalize_pci_address
-from hwnuma.model.machine import Machine, NumaNode, PciDevice
+from hwnuma.model.machine import Distances, Machine, NumaNode, PciDevice
 from hwnuma.model.options import NumaOptions, UnknownLocality
 from hwnuma.policy.locality import Locality, locate
 from hwnuma.policy.planning import make_plan
@@ -269,6 +269,31 @@ def test_a_gpu_whose_cpus_are_offline_goes_to_the_first_node_with_some_on_reques
     assert made.warnings == (
         "rank 0 has no CPU near its GPU: none there may be used, and node 1 is the nearest with some",
     )
+
+
+def test_the_kernels_node_of_memory_is_near_cpus_that_libhwloc_or_the_distances_tell() -> None:
+    """The kernel's word counts for the GPU that it names alone, and where its node is one that there is."""
+    machine, gpus = with_devices(
+        synthetic("pack:4 numa:1 core:2 pu:1"), *[device(n, "0-7", is_near_root=True) for n in (1, 2)]
+    )
+    rows = (
+        (10, 20, 20, 20, 20),
+        (20, 10, 20, 20, 12),
+        (20, 20, 10, 20, 20),
+        (20, 20, 20, 10, 12),
+        (20, 12, 20, 12, 10),
+    )
+    named = replace(machine, device_nodes=((gpus[0].pci_address, 4),))
+    for near, distances, expected in (
+        ("4-5", Distances((0, 1, 2, 3, 4), rows), (2, "sysfs")),
+        ("", Distances((0, 1, 2, 3, 4), rows), (1, "sysfs")),  # the first of two that are as near
+        ("", Distances(), "UnknownLocalityError"),
+        ("0-7", Distances(), "UnknownLocalityError"),
+    ):
+        nodes = (*machine.numa_nodes, NumaNode(4, CpuSet(), CpuSet(near)))
+        made = replace(named, numa_nodes=nodes, distances=distances)
+        assert told(locate(made, gpus)) == [expected, "UnknownLocalityError"]
+    assert told(locate(named, gpus)) == ["UnknownLocalityError"] * 2  # without node 4
 
 
 def test_each_gpu_die_of_an_mi250x_is_below_an_l3() -> None:
