@@ -258,6 +258,7 @@ def test_names_are_in_natural_order() -> None:
         ({"is_virtual_function": True}, "it is a virtual function"),
         ({"access": "there is no /dev/infiniband/uverbs1 here"}, "there is no /dev/infiniband/uverbs1 here"),
         ({"rate": 100}, "100 Gb/s is slower than the fastest, 400 Gb/s"),
+        ({"rate": 1}, "1 Gb/s is slower than the fastest, 400 Gb/s"),
         ({"link_layer": "Ethernet"}, "it is Ethernet (PCI vendor 15b3) at 400 Gb/s, and most"),
         ({"vendor_id": 0x1D0F}, "it is InfiniBand (PCI vendor 1d0f)"),
     ],
@@ -268,6 +269,65 @@ def test_what_is_left_out_is_named_with_its_reason(change: dict[str, object], re
     made = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="auto"))
     assert _names(made) == [["mlx5_1"]]
     assert made.warnings[0].startswith(f"left out as a rail: mlx5_0: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("cards", "rails", "own", "most"),
+    [
+        ([("Ethernet", 400), ("InfiniBand", 100), ("InfiniBand", 100)], ["mlx5_0"], "InfiniBand (PCI vendor 15b3) at 100 Gb/s", "Ethernet (PCI vendor 15b3) at 400 Gb/s"),
+        ([("InfiniBand", 400), ("Ethernet", 0), ("Ethernet", 0)], ["mlx5_1", "mlx5_2"], "InfiniBand (PCI vendor 15b3) at 400 Gb/s", "Ethernet (PCI vendor 15b3)"),
+        ([("Ethernet", 400), ("InfiniBand", 400)], ["mlx5_1"], "Ethernet (PCI vendor 15b3) at 400 Gb/s", "InfiniBand (PCI vendor 15b3) at 400 Gb/s"),
+        ([("Unspecified", 0), ("InfiniBand", 400)], ["mlx5_1"], "a network of its own kind (PCI vendor 15b3)", "InfiniBand (PCI vendor 15b3) at 400 Gb/s"),
+        ([("", 400), ("InfiniBand", 400)], ["mlx5_1"], "a network of its own kind (PCI vendor 15b3) at 400 Gb/s", "InfiniBand (PCI vendor 15b3) at 400 Gb/s"),
+        ([("Ethernet", 100), ("InfiniBand", 400), ("InfiniBand", 200)], ["mlx5_1"], "Ethernet (PCI vendor 15b3) at 100 Gb/s", "InfiniBand (PCI vendor 15b3) at 400 Gb/s"),
+    ],
+)  # fmt: skip
+def test_of_two_networks_that_with_the_most_bandwidth_counts(
+    cards: list[tuple[str, int]], rails: list[str], own: str, most: str
+) -> None:
+    """By rates where all are told, else by number; InfiniBand where both are alike."""
+    changes: dict[str, dict[str, object]] = {
+        f"mlx5_{number}": {"link_layer": layer, "rate": rate} for number, (layer, rate) in enumerate(cards)
+    }
+    found = find_rails(_machine([_SWITCH], dict.fromkeys(changes, _SWITCH), **changes))
+    assert [nic.name for nic in found.nics] == rails
+    assert found.left_out[0][1] == f"it is {own}, and most of the machine's bandwidth is {most}"
+
+
+def test_a_devices_name_goes_before_an_interface_of_that_name() -> None:
+    """Somebody may have renamed the interface of another card so."""
+    machine = _machine([_SWITCH], {"mlx5_0": _SWITCH, "mlx5_1": _OTHER}, mlx5_0={"interfaces": ("mlx5_1", "ib0")})
+    assert [nic.name for nic in find_rails(machine, "mlx5_1").nics] == ["mlx5_1"]
+    assert [nic.name for nic in find_rails(machine, "ib0").nics] == ["mlx5_0"]
+    with pytest.raises(OptionError, match="it has none$"):
+        find_rails(machine.__replace__(nics=()), "ib0")
+
+
+def test_a_gpus_nearest_nic_is_its_first() -> None:
+    """Whatever their names; and so it is in the map that libraries are told."""
+    machine = _machine([_SWITCH], {"mlx5_0": _OTHER, "mlx5_1": _SWITCH})
+    (binding,) = made = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="auto", nics_per_rank=2))
+    assert _names(made) == [["mlx5_1", "mlx5_0"]]
+    assert binding.nic_map is not None
+    assert [nic for _, nic in binding.nic_map.by_gpu] == [machine.nics[1].pci_address]
+    asked_for_none = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="none"))
+    assert [each.nics for each in asked_for_none] == [None]
+
+
+def test_where_balance_leaves_a_nic_idle_it_is_not_advised() -> None:
+    """Four GPUs fill two near NICs with two each, which is the least that three NICs allow."""
+    machine = _machine([_SWITCH] * 4, {"mlx5_0": _SWITCH, "mlx5_1": _SWITCH, "mlx5_2": _OTHER})
+    made = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="auto", nic_policy="balance"))
+    assert made.warnings[0].endswith("idle are mlx5_2")
+
+
+def test_a_machine_without_bridges_is_told_of() -> None:
+    """As many virtual machines are."""
+    machine = _machine([()], {"mlx5_0": ()})
+    made = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="auto"))
+    assert made.warnings == (
+        f"{machine.called} tells no PCI bridges, so a GPU and a NIC are NODE or SYS to each other, and no nearer",
+    )
 
 
 def test_unknown_rates_leave_nobody_out() -> None:
