@@ -22,7 +22,7 @@ from hwnuma.integrations.places import Places
 from hwnuma.model.machine import Machine, PciDevice
 from hwnuma.model.nic import ETHERNET_KIND, Nic, NicPort, natural_key
 from hwnuma.model.options import NicLibrary
-from hwnuma.policy.rails import find_rails
+from hwnuma.policy.rails import find_rails, with_rails
 from tests.conftest import TOPOLOGIES, load_machine
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
 from tests.processes import clean_environment, waiting
@@ -312,6 +312,7 @@ def test_a_gpus_nearest_nic_is_its_first() -> None:
     assert [nic for _, nic in binding.nic_map.by_gpu] == [machine.nics[1].pci_address]
     asked_for_none = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="none"))
     assert [each.nics for each in asked_for_none] == [None]
+    assert with_rails(asked_for_none, machine, ()) is asked_for_none
 
 
 def test_where_balance_leaves_a_nic_idle_it_is_not_advised() -> None:

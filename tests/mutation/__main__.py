@@ -89,8 +89,8 @@ def _in_fork_server(
                 plugin = Faults(modules, arguments.sample, arguments.seed, known, reasons())
                 # Of `tests`, which this is a module of, pytest says that it was imported ahead of it.
                 quiet = ["-q", "-s", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-                pytest.main([*quiet, *tests], plugins=[plugin])
-                Path(answer.name).write_text(json.dumps(plugin.outcomes))
+                if pytest.main([*quiet, *tests], plugins=[plugin]) != pytest.ExitCode.USAGE_ERROR:
+                    Path(answer.name).write_text(json.dumps(plugin.outcomes))
             finally:
                 os._exit(0)
         os.waitpid(child, 0)
