@@ -62,6 +62,8 @@ def test_reads_like_a_sorted_set(numbers: set[int]) -> None:
     assert bool(cpuset) == bool(numbers)
     assert (cpuset.first, cpuset.last) == ((min(numbers), max(numbers)) if numbers else (-1, -1))
     assert all(number in cpuset for number in numbers)
+    assert -1 not in cpuset
+    assert repr(cpuset) == f"CpuSet('{cpuset}')"
     assert hash(cpuset) == hash(frozenset(numbers))
     assert pickle.loads(pickle.dumps(cpuset)) == cpuset
 
@@ -72,12 +74,29 @@ def test_mask_form_is_the_kernels(numbers: set[int]) -> None:
     cpuset = CpuSet(numbers)
     assert CpuSet.from_mask_text(cpuset.mask_text) == cpuset
     assert {len(group) for group in cpuset.mask_text.split(",")} == {8}
+    assert cpuset.mask_text.count(",") == max(cpuset.last, 0) // 32  # as many words as it needs
 
 
 def test_mask_groups_may_lack_their_zeros() -> None:
     """Published NCCL files have groups shorter than eight digits; each still stands for 32 CPUs."""
     assert str(CpuSet.from_mask_text("ff,ffff0000,00ffffff")) == "0-23,48-71"
     assert str(CpuSet.from_mask_text("0000,0fffff00,000fffff")) == "0-19,40-59"
+    assert CpuSet.from_mask_text("0xf,0x1") == CpuSet("0,32-35")  # printf's %#x
+
+
+@pytest.mark.parametrize("text", ["", ",", "ff,", "0x", "g", "-1", "+1", "f_f", "0x0xf", "f f", "\u0661"])
+def test_other_masks_are_refused(text: str) -> None:
+    """Also what Python's int() would take: signs, underscores, other scripts' digits."""
+    with pytest.raises(OptionError, match="is no node mask: hexadecimal words with commas"):
+        NodeSet.from_mask_text(text)
+
+
+def test_a_negative_integer_is_no_mask() -> None:
+    """To Python it has infinitely many bits."""
+    assert CpuSet.from_mask(0) == CpuSet()
+    for mask in (-1, -256):
+        with pytest.raises(OptionError, match="a bit mask cannot be negative"):
+            CpuSet.from_mask(mask)
 
 
 def test_a_mask_of_an_old_capture_ends_in_nul() -> None:
@@ -170,6 +189,10 @@ def test_what_a_list_can_cost_is_bounded_by_its_length() -> None:
     for text in ("0," * 40_000, "0-3" + " " * 70_000):
         with pytest.raises(OptionError, match=r"a CPU list of \d+ characters is too long: at most 65536 are read"):
             CpuSet(text)
+    longest = "0," * 32_768
+    assert CpuSet(longest) == CpuSet("0")
+    with pytest.raises(OptionError, match="of 65537 characters is too long"):
+        CpuSet(longest + " ")
     with pytest.raises(OptionError, match="a node mask of 70000 characters is too long"):
         NodeSet.from_mask_text("f" * 70_000)
     with pytest.raises(OptionError, match="list") as raised:

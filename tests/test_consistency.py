@@ -129,6 +129,19 @@ def test_an_address_that_two_devices_have_tells_no_place() -> None:
     assert locate(same_place, [Gpu(0, disk.address)])[0].nodes[0].os_index == 0
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "said"), [("0-1", "4-7", "CPUs 0-1 and one near CPUs 4-7"), ("", "4-7", "CPUs none and one near CPUs 4-7"),
+                               ("4-7", "", "CPUs 4-7 and one near CPUs none")],
+)  # fmt: skip
+def test_the_two_places_of_one_address_are_those_of_its_own_devices(one: str, other: str, said: str) -> None:
+    """Whatever devices of lower and higher addresses come ahead of them, and also where one has no CPU near it."""
+    twice = [device("0000:04:00.0", near) for near in (one, other)]
+    others = [device("0000:05:00.0", "2-3"), device("0000:03:00.0", "6-7")]
+    made = machine(pci_devices=(*others, *twice))
+    [unknown] = locate(made, [Gpu(0, "0000:04:00.0")])
+    assert f"two PCI devices have its address, one near {said}, and neither" in str(unknown.error)
+
+
 def test_a_core_that_a_file_gives_twice_reaches_no_launcher(tmp_path: Path) -> None:
     """Libhwloc imports such a file without a word; no mask comes out, and the exit status is 2."""
     with Topology.from_synthetic("pack:1 numa:1 l3:1 core:2 pu:1") as topology:

@@ -21,7 +21,7 @@ from hwnuma.errors import NoAllowedCpusError, TopologyFileError, UnknownLocality
 from hwnuma.hwloc.topology import Topology
 from hwnuma.model.bitmap import CpuSet, NodeSet
 from hwnuma.model.gpu import Gpu, normalize_pci_address
-from hwnuma.model.machine import Machine, NumaNode, PciDevice
+from hwnuma.model.machine import Distances, Machine, NumaNode, PciDevice
 from hwnuma.model.options import NumaOptions, UnknownLocality
 from hwnuma.policy.locality import Locality, locate
 from hwnuma.policy.planning import make_plan
@@ -231,6 +231,69 @@ def test_an_nccl_file_decides_where_the_topology_cannot() -> None:
     known = replace(gpus[0], cpu_affinity=CpuSet("0-3"))
     assert told(locate(machine, [known], nccl_nodes=nodes)) == [(0, "nvml")]
     assert told(locate(machine, gpus[:1], nccl_nodes={"0000:01:00.0": 9})) == ["UnknownLocalityError"]
+
+
+def test_an_affinity_of_all_cpus_of_a_cgroup_says_nothing() -> None:
+    """The driver cuts its mask to the cgroup: of what is left it cannot tell near from far."""
+    machine, (gpu,) = with_devices(synthetic(FOUR_NODES), device(1, "0-15", is_near_root=True))
+    cut = machine.narrowed(CpuSet("0-3"))
+    assert told(locate(cut, [replace(gpu, cpu_affinity=CpuSet("0-3"))])) == ["UnknownLocalityError"]
+    assert told(locate(cut, [replace(gpu, cpu_affinity=CpuSet("0-2"))])) == [(0, "nvml")]
+
+
+def test_a_plan_goes_by_an_nccl_file_or_by_torchs_node_zero() -> None:
+    """Of two GPUs below the whole machine the file knows one; on request the other is on node 0."""
+    near = [device(number, "0-15", is_near_root=True) for number in (1, 2)]
+    machine, gpus = with_devices(synthetic(FOUR_NODES), *near)
+    nodes = {"0000:01:00.0": 2}
+    strict = make_plan(machine, gpus, NumaOptions("node"), nccl_nodes=nodes)
+    assert [(str(binding.cpuset), binding.error is None) for binding in strict] == [("8-11", True), ("", False)]
+    made = make_plan(machine, gpus, NumaOptions("node", unknown_locality="node0"), nccl_nodes=nodes)
+    assert [(str(binding.cpuset), binding.locality) for binding in made] == [("8-11", "nccl"), ("0-3", "node0")]
+
+
+def test_a_rank_with_gpus_of_several_sources_names_them_all() -> None:
+    """In the order of its GPUs, each once."""
+    machine, gpus = with_devices(synthetic(FOUR_NODES), *[device(number, "4-7") for number in (1, 2, 3)])
+    stated = [replace(gpus[0], numa_node=0), *gpus[1:], Gpu(3, numa_node=2)]
+    (binding,) = make_plan(machine, stated, NumaOptions("node", gpus_per_rank=4))
+    assert binding.locality == "given+hwloc"
+    assert str(binding.cpuset) == "0-11"
+
+
+def test_a_gpu_whose_cpus_are_offline_goes_to_the_first_node_with_some_on_request() -> None:
+    """No node is its own, so none is nearer than another."""
+    machine, gpus = with_devices(synthetic(FOUR_NODES), device(1, "100-107"))
+    made = make_plan(machine.narrowed(CpuSet("4-15")), gpus, NumaOptions("node", no_allowed_cpus="nearest"))
+    assert str(made[0].cpuset) == "4-7"
+    assert made.warnings == (
+        "rank 0 has no CPU near its GPU: none there may be used, and node 1 is the nearest with some",
+    )
+
+
+def test_the_kernels_node_of_memory_is_near_cpus_that_libhwloc_or_the_distances_tell() -> None:
+    """The kernel's word counts for the GPU that it names alone, and where its node is one that there is."""
+    machine, gpus = with_devices(
+        synthetic("pack:4 numa:1 core:2 pu:1"), *[device(n, "0-7", is_near_root=True) for n in (1, 2)]
+    )
+    rows = (
+        (10, 20, 20, 20, 20),
+        (20, 10, 20, 20, 12),
+        (20, 20, 10, 20, 20),
+        (20, 20, 20, 10, 12),
+        (20, 12, 20, 12, 10),
+    )
+    named = replace(machine, device_nodes=((gpus[0].pci_address, 4),))
+    for near, distances, expected in (
+        ("4-5", Distances((0, 1, 2, 3, 4), rows), (2, "sysfs")),
+        ("", Distances((0, 1, 2, 3, 4), rows), (1, "sysfs")),  # the first of two that are as near
+        ("", Distances(), "UnknownLocalityError"),
+        ("0-7", Distances(), "UnknownLocalityError"),
+    ):
+        nodes = (*machine.numa_nodes, NumaNode(4, CpuSet(), CpuSet(near)))
+        made = replace(named, numa_nodes=nodes, distances=distances)
+        assert told(locate(made, gpus)) == [expected, "UnknownLocalityError"]
+    assert told(locate(named, gpus)) == ["UnknownLocalityError"] * 2  # without node 4
 
 
 def test_each_gpu_die_of_an_mi250x_is_below_an_l3() -> None:

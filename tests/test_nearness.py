@@ -47,8 +47,8 @@ def _device(address: str, *bridges: str, nodes: str = "0") -> PciDevice:
         (_device("a", "p1", "up1", "root", HOST), _device("b", "p2", "up2", "root", HOST), "PXB"),  # two switches
         (_device("a", "root1", HOST), _device("b", "root2", HOST), "PHB"),
         (_device("a", HOST), _device("b", "p", "up", "root", HOST), "PHB"),
-        (_device("a", "root", HOST), _device("b", "root", OTHER_HOST), "NODE"),
-        (_device("a", "root", HOST), _device("b", "root", OTHER_HOST, nodes="1"), "SYS"),
+        (_device("a", "root", HOST), _device("b", "root2", OTHER_HOST), "NODE"),
+        (_device("a", "root", HOST), _device("b", "root2", OTHER_HOST, nodes="1"), "SYS"),
         (_device("a"), _device("b"), "NODE"),  # no bridge is told
         (_device("a"), _device("b", nodes="0-1"), "SYS"),
     ],
@@ -57,6 +57,7 @@ def test_the_word_of_two_devices(one: PciDevice, other: PciDevice, word: str) ->
     """By their lowest common bridge, and by how many more are below it on the longer side; both ways alike."""
     assert str(nearness(one, other)) == word
     assert str(nearness(other, one)) == word
+    assert nearness_of_all([one], [other]) == nearness_of_all([other], [one]) == [[nearness(one, other)]]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in TOPOLOGIES.glob("*.xml")))

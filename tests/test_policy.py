@@ -21,7 +21,7 @@ from hwnuma.model.bitmap import CpuSet, NodeSet, union
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package
 from hwnuma.model.numbers import MOST_RANKS
-from hwnuma.model.options import AffinityMode, NumaOptions
+from hwnuma.model.options import AffinityMode, MemoryPolicy, NumaOptions
 from hwnuma.model.plan import Plan
 from hwnuma.policy.locality import Locality, locate
 from hwnuma.policy.modes import SHARES, cache_groups
@@ -154,6 +154,8 @@ def test_cpus_under_no_cache_are_a_group_of_their_own() -> None:
     """Of six CPUs with an L3 over the first two, the other four are the larger group, and so the first."""
     machine = replace(synthetic("numa:1 core:6 pu:1"), last_level_caches=(Cache(3, CpuSet("0-1")),))
     assert [str(group) for group in cache_groups(machine, machine.cpu_nodes[0])] == ["2-5", "0-1"]
+    even = replace(machine, last_level_caches=(Cache(3, CpuSet("3-5")),))  # as large as the rest, and behind it
+    assert [str(group) for group in cache_groups(even, even.cpu_nodes[0])] == ["0-2", "3-5"]
 
 
 def test_a_node_that_crosses_packages_has_the_cpus_of_both() -> None:
@@ -286,6 +288,12 @@ def test_cpus_whose_nodes_memory_may_not_be_used_are_told(mode: str, mems: str, 
     assert all(binding.nodeset <= NodeSet(mems) for binding in made)
 
 
+def test_a_cgroup_that_allows_no_memory_at_all_is_told_as_none() -> None:
+    """As a capture or a file of somebody's may say."""
+    made = plan(replace(synthetic("numa:1 core:2 pu:1"), allowed_nodeset=NodeSet()), on_nodes(0), "node")
+    assert "cpuset.mems allows that of none alone; ask" in made.warnings[0]
+
+
 def test_a_node_without_memory_has_none_to_forbid() -> None:
     """The kernel allows nobody's cpuset a node that has no memory."""
     machine = synthetic("pack:2 numa:1 core:2 pu:1")
@@ -321,6 +329,18 @@ def test_no_allowed_cpu_at_all_leaves_every_rank_its_error() -> None:
         assert cpus(plan(machine, on_nodes(0, 1), mode)) == ["NoAllowedCpusError"] * 2
         assert cpus(plan(machine, (), mode, ranks=3)) == ["NoAllowedCpusError"] * 3
         assert cpus(plan(machine, on_nodes(0), mode, no_allowed_cpus="nearest")) == ["NoAllowedCpusError"]
+        with pytest.raises(NoAllowedCpusError, match="allowed are CPUs none, and they have none in common"):
+            plan(machine, on_nodes(0), mode)[0].check()
+        with pytest.raises(NoAllowedCpusError, match="allowed CPUs are none$"):
+            plan(machine, (), mode, ranks=1)[0].check()
+
+
+def test_allowed_cpus_of_no_node_are_named_in_the_error() -> None:
+    """Dies without memory belong to no node, and nobody can be spread over those."""
+    machine = synthetic("pack:2 numa:1 core:2 pu:1")
+    made = plan(replace(machine, numa_nodes=machine.numa_nodes[:1]).narrowed(CpuSet("2-3")), (), "node", ranks=1)
+    with pytest.raises(NoAllowedCpusError, match="has a CPU that may be used: allowed CPUs are 2-3$"):
+        made[0].check()
 
 
 def test_too_few_cores_on_one_node_leave_the_others_placed() -> None:
@@ -413,11 +433,17 @@ def test_which_rank_drives_which_gpu(
 
 
 @pytest.mark.parametrize(
-    ("gpus", "ranks", "options"), [(2, 3, {}), (0, None, {}), (2, 0, {}), (1, None, {"gpus_per_rank": 2})]
+    ("gpus", "ranks", "options", "message"),
+    [
+        (2, 3, {}, "3 ranks are more than 2 GPUs take"),
+        (0, None, {}, r"0 ranks cannot be planned: say how many .*--ranks N"),
+        (2, 0, {}, "0 ranks cannot be planned on 2 GPUs"),
+        (1, None, {"gpus_per_rank": 2}, "0 ranks cannot be planned on 1 GPUs with 2 GPUs a rank"),
+    ],
 )
-def test_ranks_that_do_not_fit_are_refused(gpus: int, ranks: int | None, options: dict[str, Any]) -> None:
+def test_ranks_that_do_not_fit_are_refused(gpus: int, ranks: int | None, options: dict[str, Any], message: str) -> None:
     """More ranks than GPUs only on request; and without GPUs the number of ranks has to be said."""
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError, match=message):
         ranks_to_gpus(gpus, NumaOptions("node", **options), ranks)
 
 
@@ -469,6 +495,26 @@ def test_an_idle_node_of_another_package_stays_idle() -> None:
     assert cpus(plan(flat, on_nodes(3), "node", use_idle_nodes=True)) == ["4-7"]
 
 
+@pytest.mark.parametrize(
+    ("nodes", "homes", "rows", "expected"),
+    [
+        (3, (0, 2), ((10, 32, 32), (32, 10, 20), (32, 20, 10)), ["0", "1-2"]),  # the distance before all
+        (3, (0, 1), (), ["0", "1-2"]),  # node 2's number is nearer to 1
+        (4, (0, 3), (), ["0-1", "2-3"]),  # as many for each, by their numbers
+        (5, (0, 4, 4), (), ["0-1", "2-4", "2-4"]),  # two GPUs are handed two nodes, one GPU one
+        (4, (0, 1), (), ["0,3", "1-2"]),  # node 3 is nearer to 1 too, and 1 has one already
+    ],
+)
+def test_idle_nodes_are_dealt_out_by_distance_then_evenly_then_by_number(
+    nodes: int, homes: tuple[int, ...], rows: tuple[tuple[int, ...], ...], expected: list[str]
+) -> None:
+    """Nodes of one CPU in one package: the homes' own, and what else each is handed."""
+    machine = replace(
+        synthetic(f"pack:1 numa:{nodes} core:1 pu:1"), distances=Distances(tuple(range(nodes)) if rows else (), rows)
+    )
+    assert cpus(plan(machine, on_nodes(*homes), "node", use_idle_nodes=True)) == expected
+
+
 def test_an_idle_node_helps_where_the_own_is_too_small() -> None:
     """Two cores for three GPUs, and four more on the idle node beside: placed there instead of refused."""
     machine = Machine(
@@ -479,6 +525,22 @@ def test_an_idle_node_helps_where_the_own_is_too_small() -> None:
     )  # fmt: skip
     assert cpus(plan(machine, on_nodes(0, 0, 0), "exclusive")) == ["NotEnoughCoresError"] * 3
     assert cpus(plan(machine, on_nodes(0, 0, 0), "exclusive", use_idle_nodes=True)) == ["2-3", "4", "5"]
+
+
+def test_shares_that_differ_by_more_than_a_core_are_told() -> None:
+    """By one they cannot but differ where cores do not divide; by two, one node has more than another."""
+    machine = synthetic("pack:2 numa:1 core:4 pu:1")
+    assert plan(machine.narrowed(CpuSet("0-6")), on_nodes(0, 1), "exclusive").warnings == ()
+    assert plan(machine.narrowed(CpuSet("0-5")), on_nodes(0, 1), "exclusive").warnings == (
+        "the ranks' shares are uneven: from 2 to 4 cores",
+    )
+
+
+@pytest.mark.parametrize("memory", list(MemoryPolicy))
+def test_the_memory_policy_is_every_ranks(memory: MemoryPolicy) -> None:
+    """What is asked for the job is in each binding, which a worker is given alone."""
+    made = plan(synthetic("numa:1 core:2 pu:1"), on_nodes(0, 0), "node", memory=memory)
+    assert [binding.memory for binding in made] == [memory, memory]
 
 
 def test_a_minimum_of_cores_is_kept() -> None:
@@ -493,6 +555,10 @@ def test_performance_cores_only() -> None:
     machine = synthetic("numa:1 core:6 pu:1")
     hybrid = replace(machine, cpu_kinds=(CpuSet("0-3"), CpuSet("4-5")))
     assert cpus(plan(hybrid, on_nodes(0), "node", performance_cores_only=True)) == ["4-5"]
+    three = replace(
+        machine, cpu_kinds=(CpuSet("0-1"), CpuSet("2-4"), CpuSet("5"))
+    )  # as of laptops with low-power cores
+    assert cpus(plan(three, on_nodes(0), "node", performance_cores_only=True)) == ["5"]
     made = plan(machine, on_nodes(0), "node", performance_cores_only=True)
     assert cpus(made) == ["0-5"]
     assert [warning for warning in made.warnings if "kinds of cores" in warning]
@@ -659,4 +725,4 @@ def test_a_machine_without_nodes_has_no_package_to_be_on() -> None:
     machine = replace(synthetic("numa:1 core:2 pu:1"), numa_nodes=(), distances=Distances((), ()))
     made = plan(machine, (Gpu(0, "0000:01:00.0"),), "socket")
     assert cpus(made) == ["UnknownLocalityError"]
-    assert "nodes with CPUs: none" in str(made[0].error)
+    assert "nodes with CPUs: none)" in str(made[0].error)

@@ -220,6 +220,24 @@ def test_fast_cores_that_cannot_be_given_out_do_not_count(sst_bf: Machine) -> No
     assert made.warnings[-1].endswith("none is preferred")
 
 
+@pytest.mark.parametrize("listed", ["200-300", "0-95"])
+def test_a_list_of_no_cpu_or_of_all_tells_no_cores_apart(sst_bf: Machine, listed: str) -> None:
+    """The plan is the one without a preference, and it says why."""
+    made = planned(sst_bf, prefer=listed)
+    assert made.bindings == plan(sst_bf, TopologyGpus(sst_bf).gpus(), "exclusive").bindings
+    assert made.preferred == ()
+    assert made.warnings[-1] == f"--prefer {listed} tells no cores apart: these are none, or all, that ranks can get"
+
+
+def test_core_complexes_with_as_many_of_the_fastest_go_by_the_next_kind() -> None:
+    """Two of three kinds are preferred, one after the other: the second cache has more of the second."""
+    machine = replace(
+        synthetic("numa:1 l3:2 core:4 pu:1"), cpu_kinds=(CpuSet("1-3"), CpuSet("5-7"), CpuSet("0,4")),
+    )  # fmt: skip
+    made = plan(machine, [Gpu(0, numa_node=0)], NumaOptions("core-complex", prefer="fast-cores"))
+    assert [(str(each.cpuset), each.cores_by_preference) for each in made] == [("4-7", (1, 3, 0))]
+
+
 def test_the_fastest_kind_by_libhwloc_comes_before_the_firmwares_word() -> None:
     """Where both tell, libhwloc's kinds count."""
     machine = synthetic("numa:1 core:4 pu:1")

@@ -20,9 +20,9 @@ from hwnuma.devices.pci import gpus_of_host
 from hwnuma.environment.nics import nic_environment
 from hwnuma.integrations.places import Places
 from hwnuma.model.machine import Machine, PciDevice
-from hwnuma.model.nic import Nic, NicPort, natural_key
+from hwnuma.model.nic import ETHERNET_KIND, Nic, NicPort, natural_key
 from hwnuma.model.options import NicLibrary
-from hwnuma.policy.rails import find_rails
+from hwnuma.policy.rails import find_rails, with_rails
 from tests.conftest import TOPOLOGIES, load_machine
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
 from tests.processes import clean_environment, waiting
@@ -182,6 +182,67 @@ def test_a_shared_rail_beside_an_idle_one_is_told() -> None:
     assert balance.warnings == ()
 
 
+def test_an_idle_rail_beside_one_that_nobody_shares_is_no_matter() -> None:
+    """There are more NICs than GPUs, as where only some of a host's GPUs are there."""
+    machine = _machine([_SWITCH], {"mlx5_0": _SWITCH, "mlx5_1": _OTHER})
+    made = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="auto"))
+    assert _names(made) == [["mlx5_0"]]
+    assert made.warnings == ()
+
+
+def test_a_rank_whose_gpus_share_a_nic_is_filled_up_with_the_nearest_other() -> None:
+    """Not with the first by name; and the map of all ranks and GPUs has the first of each."""
+    machine = _machine([_SWITCH] * 2, {"mlx5_0": _OTHER, "mlx5_1": _SWITCH, "mlx5_2": ("p", "host 0000:00")})
+    made = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="auto", gpus_per_rank=2, nics_per_rank=2))
+    assert _names(made) == [["mlx5_1", "mlx5_2"]]
+    (nic_map,) = [binding.nic_map for binding in made]
+    assert nic_map is not None
+    assert nic_map.by_rank == (1,)
+    assert {nic for _, nic in nic_map.by_gpu} == {machine.nics[1].pci_address}
+
+
+def test_a_plan_in_python_has_the_nics_that_its_options_name() -> None:
+    """By device or by interface, with white space around; in words that make no sense it is refused."""
+    assert _names(_planned("dgx_h100", nics=" mlx5_2 ,ibp64s0"))[1] == ["mlx5_3"]
+    assert _names(_planned("dgx_h100", nics=None, export_nics=("ucx",)))[1] == ["mlx5_3"]
+    for wanted, problem in (
+        (",", "names no NIC: write auto, none, or names"),
+        ("mlx5_99", "there is no NIC mlx5_99 in .*: it has mlx5_0, mlx5_1, mlx5_2"),
+        ("mlx5_1", "NIC mlx5_1 cannot be sent through: its port 1 is down"),
+    ):
+        with pytest.raises(OptionError, match=problem):
+            _planned("dgx_h100", nics=wanted)
+    with pytest.raises(OptionError, match=r"--nics-per-rank 9 is more than there are to send through: 8 \(mlx5_0, "):
+        _planned("dgx_h100", nics_per_rank=9)
+
+
+def test_a_plan_without_a_rail_says_why_in_a_warning() -> None:
+    """No network device, none for RDMA, all left out; or no GPU to be near to. Then every rank has no NIC."""
+    machine = load_machine("dgx_h100")
+    bare = machine.__replace__(nics=())
+    ethernet = machine.__replace__(nics=(machine.nics[0].__replace__(kind=ETHERNET_KIND),))
+    down = changed(machine.nics[0], {"state": "down"})
+    for changed_machine, said in (
+        (bare, "has no network devices, and none for RDMA (OpenFabrics, Slingshot)"),
+        (ethernet, "has 1 network devices, and none for RDMA (OpenFabrics, Slingshot)"),
+        (machine.__replace__(nics=(down,)), "no NIC is given to any rank, since all are left out"),
+    ):
+        made = plan(changed_machine, TopologyGpus(machine), NumaOptions("node", nics="auto"))
+        assert made.warnings[-1].endswith(said)
+        assert [binding.nics for binding in made] == [()] * 8
+    without_gpus = plan(machine, (), NumaOptions("node", nics="auto"), ranks=2)
+    assert without_gpus.warnings[-1] == "NICs are given to GPUs, and these ranks have none: no rank is given a NIC"
+    assert [binding.nics for binding in without_gpus] == [(), ()]
+
+
+def test_a_gpu_that_the_topology_has_not_is_near_the_nics_of_its_stated_node() -> None:
+    """Of eight rails, those of the other node are not its nearest."""
+    machine = load_machine("dgx_h100")
+    for node, names in ((0, {"mlx5_0", "mlx5_3", "mlx5_4", "mlx5_5"}), (1, {"mlx5_6", "mlx5_9", "mlx5_10", "mlx5_11"})):
+        made = plan(machine, [Gpu(0, numa_node=node)], NumaOptions("node", nics="auto", nics_per_rank=4))
+        assert set(_names(made)[0]) == names
+
+
 def test_names_are_in_natural_order() -> None:
     """mlx5_2 before mlx5_10, and ibp9s0 before ibp24s0."""
     names = ["mlx5_10", "mlx5_2", "ibp24s0", "ibp9s0f1", "ibp9s0", "mlx5_bond_0"]
@@ -197,6 +258,7 @@ def test_names_are_in_natural_order() -> None:
         ({"is_virtual_function": True}, "it is a virtual function"),
         ({"access": "there is no /dev/infiniband/uverbs1 here"}, "there is no /dev/infiniband/uverbs1 here"),
         ({"rate": 100}, "100 Gb/s is slower than the fastest, 400 Gb/s"),
+        ({"rate": 1}, "1 Gb/s is slower than the fastest, 400 Gb/s"),
         ({"link_layer": "Ethernet"}, "it is Ethernet (PCI vendor 15b3) at 400 Gb/s, and most"),
         ({"vendor_id": 0x1D0F}, "it is InfiniBand (PCI vendor 1d0f)"),
     ],
@@ -207,6 +269,66 @@ def test_what_is_left_out_is_named_with_its_reason(change: dict[str, object], re
     made = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="auto"))
     assert _names(made) == [["mlx5_1"]]
     assert made.warnings[0].startswith(f"left out as a rail: mlx5_0: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("cards", "rails", "own", "most"),
+    [
+        ([("Ethernet", 400), ("InfiniBand", 100), ("InfiniBand", 100)], ["mlx5_0"], "InfiniBand (PCI vendor 15b3) at 100 Gb/s", "Ethernet (PCI vendor 15b3) at 400 Gb/s"),
+        ([("InfiniBand", 400), ("Ethernet", 0), ("Ethernet", 0)], ["mlx5_1", "mlx5_2"], "InfiniBand (PCI vendor 15b3) at 400 Gb/s", "Ethernet (PCI vendor 15b3)"),
+        ([("Ethernet", 400), ("InfiniBand", 400)], ["mlx5_1"], "Ethernet (PCI vendor 15b3) at 400 Gb/s", "InfiniBand (PCI vendor 15b3) at 400 Gb/s"),
+        ([("Unspecified", 0), ("InfiniBand", 400)], ["mlx5_1"], "a network of its own kind (PCI vendor 15b3)", "InfiniBand (PCI vendor 15b3) at 400 Gb/s"),
+        ([("", 400), ("InfiniBand", 400)], ["mlx5_1"], "a network of its own kind (PCI vendor 15b3) at 400 Gb/s", "InfiniBand (PCI vendor 15b3) at 400 Gb/s"),
+        ([("Ethernet", 100), ("InfiniBand", 400), ("InfiniBand", 200)], ["mlx5_1"], "Ethernet (PCI vendor 15b3) at 100 Gb/s", "InfiniBand (PCI vendor 15b3) at 400 Gb/s"),
+    ],
+)  # fmt: skip
+def test_of_two_networks_that_with_the_most_bandwidth_counts(
+    cards: list[tuple[str, int]], rails: list[str], own: str, most: str
+) -> None:
+    """By rates where all are told, else by number; InfiniBand where both are alike."""
+    changes: dict[str, dict[str, object]] = {
+        f"mlx5_{number}": {"link_layer": layer, "rate": rate} for number, (layer, rate) in enumerate(cards)
+    }
+    found = find_rails(_machine([_SWITCH], dict.fromkeys(changes, _SWITCH), **changes))
+    assert [nic.name for nic in found.nics] == rails
+    assert found.left_out[0][1] == f"it is {own}, and most of the machine's bandwidth is {most}"
+
+
+def test_a_devices_name_goes_before_an_interface_of_that_name() -> None:
+    """Somebody may have renamed the interface of another card so."""
+    machine = _machine([_SWITCH], {"mlx5_0": _SWITCH, "mlx5_1": _OTHER}, mlx5_0={"interfaces": ("mlx5_1", "ib0")})
+    assert [nic.name for nic in find_rails(machine, "mlx5_1").nics] == ["mlx5_1"]
+    assert [nic.name for nic in find_rails(machine, "ib0").nics] == ["mlx5_0"]
+    with pytest.raises(OptionError, match="it has none$"):
+        find_rails(machine.__replace__(nics=()), "ib0")
+
+
+def test_a_gpus_nearest_nic_is_its_first() -> None:
+    """Whatever their names; and so it is in the map that libraries are told."""
+    machine = _machine([_SWITCH], {"mlx5_0": _OTHER, "mlx5_1": _SWITCH})
+    (binding,) = made = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="auto", nics_per_rank=2))
+    assert _names(made) == [["mlx5_1", "mlx5_0"]]
+    assert binding.nic_map is not None
+    assert [nic for _, nic in binding.nic_map.by_gpu] == [machine.nics[1].pci_address]
+    asked_for_none = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="none"))
+    assert [each.nics for each in asked_for_none] == [None]
+    assert with_rails(asked_for_none, machine, ()) is asked_for_none
+
+
+def test_where_balance_leaves_a_nic_idle_it_is_not_advised() -> None:
+    """Four GPUs fill two near NICs with two each, which is the least that three NICs allow."""
+    machine = _machine([_SWITCH] * 4, {"mlx5_0": _SWITCH, "mlx5_1": _SWITCH, "mlx5_2": _OTHER})
+    made = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="auto", nic_policy="balance"))
+    assert made.warnings[0].endswith("idle are mlx5_2")
+
+
+def test_a_machine_without_bridges_is_told_of() -> None:
+    """As many virtual machines are."""
+    machine = _machine([()], {"mlx5_0": ()})
+    made = plan(machine, TopologyGpus(machine), NumaOptions("node", nics="auto"))
+    assert made.warnings == (
+        f"{machine.called} tells no PCI bridges, so a GPU and a NIC are NODE or SYS to each other, and no nearer",
+    )
 
 
 def test_unknown_rates_leave_nobody_out() -> None:

@@ -113,6 +113,15 @@ def test_ties_are_broken_by_gpu_then_nic() -> None:
         ), (distances, each)
 
 
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_beside_a_nic_that_is_full_the_others_are_evened_out(wanted: int) -> None:
+    """Three GPUs want a NIC that two can have, so one takes the last; two that are as near to two others take one each."""
+    others = [nic for nic in range(3) if nic != wanted]
+    far_from_it = [0 if nic in others else 9 for nic in range(4)]
+    near_it = [{wanted: 0, 3: 1}.get(nic, 9) for nic in range(4)]
+    assert balanced([far_from_it] * 2 + [near_it] * 3) == [[others[0]], [others[1]], [wanted], [wanted], [3]]
+
+
 def test_no_gpu_and_no_nic() -> None:
     """Nothing is given where there is nobody to give to."""
     assert nearest([]) == []

@@ -10,7 +10,8 @@ import pytest
 import hwnuma
 from hwnuma import CpuSet, Gpu, Machine, NodeSet, NumaOptions, TopologyGpus
 from hwnuma.environment.outer_mask import explain_order
-from hwnuma.policy.rank_order import near_another
+from hwnuma.model.options import UnknownLocality
+from hwnuma.policy.rank_order import OtherPlace, near_another
 from hwnuma.testing import FakeMachine
 
 # A DGX H100 has GPUs 0 to 3 on node 0 with CPUs 0-55,112-167, and 4 to 7 on node 1 with CPUs 56-111,168-223.
@@ -141,3 +142,17 @@ def test_where_the_own_gpu_is_has_to_be_known(machine_of: Callable[[str], Machin
     assert near_another(machine, [gpus[1], nowhere], [*gpus, nowhere], CpuSet(OFF)) is None
     assert near_another(machine, gpus[3:5], gpus, CpuSet(OFF)) is None
     assert near_another(machine, [], gpus, CpuSet(OFF)) is None
+
+
+def test_where_gpus_are_is_asked_of_the_sources_that_the_plan_asks(machine_of: Callable[[str], Machine]) -> None:
+    """An NCCL topology file, and torch's node 0 on request, where the topology has every GPU below the whole machine."""
+    machine = machine_of("dgx_h100")
+    mine, other = Gpu(0, "0000:f1:00.0"), Gpu(1, "0000:f2:00.0")
+    assert near_another(machine, [mine], [mine, other], CpuSet(OFF)) is None
+    by_file = near_another(
+        machine, [mine], [mine, other], CpuSet(OFF), nccl_nodes={"0000:f1:00.0": 0, "0000:f2:00.0": 1}
+    )
+    assert by_file == OtherPlace(NodeSet("0"), NodeSet("1"), (other,))
+    stated = Gpu(1, "0000:f2:00.0", numa_node=1)
+    by_torch = near_another(machine, [mine], [mine, stated], CpuSet(OFF), unknown=UnknownLocality.NODE_ZERO)
+    assert by_torch == OtherPlace(NodeSet("0"), NodeSet("1"), (stated,))

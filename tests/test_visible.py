@@ -119,6 +119,8 @@ def test_uuids_that_nobody_knows(vendor: str, variable: str) -> None:
 def test_without_gpus_nothing_is_visible() -> None:
     """On a machine without GPUs every list is empty, and names of GPUs are no error."""
     assert cuda("GPU-8932f937", ()) == cuda("0,1", ()) == indices(visible_gpus((), {})) == ()
+    (warning,) = visible_gpus((), {CVD: "0,1"}).warnings
+    assert warning.endswith("which is no GPU's index here")
 
 
 def test_gap_left_by_a_gpu_that_cannot_be_used() -> None:
@@ -278,12 +280,32 @@ def test_digits_that_c_does_not_read_are_no_number() -> None:
     assert "which is no GPU's index" in visible_gpus(AMD, {ROCR: "010"}, "amd").warnings[0]
 
 
+def test_a_number_is_in_the_base_that_its_beginning_says() -> None:
+    """As C's strtol reads it in base 0: ROCm's runtime has 017 and 0xf for 15, up to nine digits of any."""
+    many = [Gpu(index, f"0000:{index + 1:02x}:00.0") for index in range(17)]
+    for text, index in (("15", 15), ("9", 9), ("017", 15), ("010", 8), ("0xf", 15), ("0X10", 16), ("000000017", 15)):
+        assert indices(visible_gpus(many, {ROCR: text}, "amd")) == (index,)
+    for text, problem in (("100000000", "is no GPU's index here (17 GPUs)"), ("1000000000", "is no number")):
+        (warning,) = visible_gpus(many, {ROCR: text}, "amd").warnings
+        assert warning.endswith(f"which {problem}")
+
+
+@pytest.mark.parametrize("variable", [ROCR, HIP])
+def test_a_uuid_of_no_gpu_ends_a_list_of_amds(variable: str) -> None:
+    """What is behind it is not visible, and somebody is told why."""
+    seen = visible_gpus(AMD, {variable: "1,GPU-ffff,2"}, "amd")
+    assert indices(seen) == (1,)
+    (warning,) = seen.warnings
+    assert warning.endswith("the list ends before 'GPU-ffff', which is no UUID of a GPU here")
+
+
 def test_tiles_are_told_of_where_each_counts() -> None:
     """Unless ZE_FLAT_DEVICE_HIERARCHY says that cards count."""
     hint = "GPUs of several tiles count each tile"
     for more, said in (({}, True), ({FLAT: "FLAT"}, True), ({FLAT: "COMPOSITE"}, False)):
         (warning,) = visible_gpus(INTEL, {ZE: "9", **more}, "intel").warnings
         assert (hint in warning) is said
+        assert warning.endswith("is no GPU's index here (4 GPUs)") is not said
 
 
 def test_a_number_of_ten_digits_is_read_as_no_index_whatever_it_is() -> None:

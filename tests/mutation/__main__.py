@@ -16,7 +16,7 @@ import pytest
 
 from tests.mutation.mutants import mutants_of
 from tests.mutation.page import Outcomes, page, reasons, survivors
-from tests.mutation.plugin import FOUND, SURVIVED, Faults
+from tests.mutation.plugin import ELSEWHERE, FOUND, SURVIVED, Faults
 from tests.mutation.targets import TARGETS
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -33,20 +33,33 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="which ones")
     parser.add_argument("--quick", action="store_true", help="leave out what takes a fresh Python for each fault")
     parser.add_argument("--json", type=Path, help="a file that all outcomes are kept in, those of earlier runs too")
-    parser.add_argument("--again", action="store_true", help="of the modules in that file, only what was not found")
+    parser.add_argument(
+        "--again", action="store_true", help="of those in that file, only what was not found, without a reason"
+    )
     parser.add_argument("--page", type=Path, help="a page to write of all outcomes")
+    parser.add_argument("--only-page", action="store_true", help="of those in the file, without trying any")
     arguments = parser.parse_args()
     os.chdir(_ROOT)
     everything: dict[str, dict[str, str]] = {}
+    which: dict[str, str] = {}
     if arguments.json and arguments.json.exists():
-        everything = json.loads(arguments.json.read_text())
-    modules = arguments.modules or [*TARGETS]
+        everything, which = json.loads(arguments.json.read_text())
+    modules = arguments.modules or ([] if arguments.only_page else [*TARGETS])
+    if not arguments.again:
+        which |= dict.fromkeys(modules, f"{arguments.sample} %, seed {arguments.seed}" if arguments.sample else "all")
     for tests in dict.fromkeys(TARGETS[module] for module in modules):
         everything |= _tried([module for module in modules if TARGETS[module] == tests], tests, arguments, everything)
         if arguments.json:
-            arguments.json.write_text(json.dumps(everything, indent=1, ensure_ascii=False))
+            arguments.json.write_text(json.dumps([everything, which], indent=1, ensure_ascii=False))
     if arguments.page:
-        arguments.page.write_text(page({module: everything[module] for module in TARGETS if module in everything}))
+        arguments.page.write_text(
+            page({module: everything[module] for module in TARGETS if module in everything}, which)
+        )
+    if arguments.quick:
+        everything = {
+            module: {name: what for name, what in each.items() if what != ELSEWHERE}
+            for module, each in everything.items()
+        }
     unexplained = [f"{module}: {name}" for module, name, reason in survivors(everything) if reason is None]
     if unexplained:
         raise SystemExit("\n".join(["no test finds, and tests/mutation/survivors.toml gives no reason:", *unexplained]))
@@ -73,9 +86,11 @@ def _in_fork_server(
         child = os.fork()
         if child == 0:
             try:
-                plugin = Faults(modules, arguments.sample, arguments.seed, known)
-                pytest.main(["-q", "-s", "-p", "no:cacheprovider", *tests], plugins=[plugin])
-                Path(answer.name).write_text(json.dumps(plugin.outcomes))
+                plugin = Faults(modules, arguments.sample, arguments.seed, known, reasons())
+                # Of `tests`, which this is a module of, pytest says that it was imported ahead of it.
+                quiet = ["-q", "-s", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+                if pytest.main([*quiet, *tests], plugins=[plugin]) != pytest.ExitCode.USAGE_ERROR:
+                    Path(answer.name).write_text(json.dumps(plugin.outcomes))
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

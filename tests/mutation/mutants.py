@@ -187,6 +187,8 @@ def _changes(node: ast.AST, parent: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]
 def _other_values(value: object, parent: ast.AST) -> Iterator[object]:
     if isinstance(parent, ast.JoinedStr | ast.FormattedValue):
         return
+    if isinstance(parent, ast.keyword) and parent.arg in _NO_FAULT_ARGUMENTS:
+        return
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

@@ -29,7 +29,7 @@ from _pytest.runner import runtestprotocol
 
 from tests.mutation.mutants import Mutant, mutants_of
 
-FOUND, SURVIVED, UNREACHED, ELSEWHERE = "found", "survived", "reached by no test", "outside of functions"
+FOUND, SURVIVED, UNREACHED, ELSEWHERE = "found", "survived", "reached by no test", "for a fresh Python only"
 
 _MOST_MEMORY = 8 << 30  # bytes
 _LONGEST_WAIT = 120  # seconds
@@ -56,6 +56,7 @@ class Faults:
         sample: int | None = None,
         seed: int = 0,
         known: Mapping[str, Mapping[str, str]] | None = None,
+        explained: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         """Choose.
 
@@ -64,10 +65,11 @@ class Faults:
             sample: so many of a hundred faults; None for all.
             seed: which ones.
             known: outcomes of an earlier run, of which those that were not found are tried once more.
+            explained: of those, the faults that are known to survive, which are not.
         """
         self.modules = modules
         self.sample, self.seed = sample, seed
-        self.known = known or {}
+        self.known, self.explained = known or {}, explained or {}
         self.outcomes: dict[str, dict[str, str]] = {}
 
     def pytest_sessionstart(self) -> None:
@@ -96,9 +98,9 @@ class Faults:
         outcomes = self.outcomes[str(path)] = {}
         known = self.known.get(str(path), {})
         for mutant in _some(mutants_of(tree), self.sample, self.seed):
-            if known and known.get(mutant.name, FOUND) == FOUND:
+            if known and (known.get(mutant.name, FOUND) == FOUND or mutant.name in self.explained.get(str(path), {})):
                 if mutant.name in known:
-                    outcomes[mutant.name] = FOUND
+                    outcomes[mutant.name] = known[mutant.name]
                 continue
             outcome = outcomes[mutant.name] = self._outcome(session, mutant, tree, path, reached)
             if outcome != FOUND:
@@ -118,7 +120,10 @@ class Faults:
         loaded = _loaded(path)
 
         def check() -> str:
-            put_into(loaded, compile(tree, str(path), "exec"))
+            try:
+                put_into(loaded, compile(tree, str(path), "exec"))
+            except ValueError:  # without its `super()`, a function has other free variables
+                return ELSEWHERE
             return FOUND if _first_failure(items) else SURVIVED
 
         answer = _in_child(check, seconds=2 + 3 * expected)  # tracing made it longer already

@@ -26,11 +26,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "hwnuma/devices/visible.py": ("tests/test_visible.py",),
     "hwnuma/policy/claims.py": _POLICY,
     "hwnuma/policy/draft.py": _POLICY,
-    "hwnuma/policy/locality.py": _POLICY,
+    "hwnuma/policy/locality.py": (*_POLICY, "tests/test_device_nodes.py"),
     "hwnuma/policy/matching.py": _RAILS,
     "hwnuma/policy/modes.py": _POLICY,
     "hwnuma/policy/nearness.py": _RAILS,
     "hwnuma/policy/planning.py": _POLICY,
     "hwnuma/policy/rails.py": _RAILS,
+    "hwnuma/policy/rank_order.py": ("tests/test_rank_order.py",),
     "hwnuma/policy/ranks.py": _POLICY,
 }
