@@ -148,6 +148,7 @@ def test_a_rank_that_fails_ends_the_others_and_is_told(tmp_path: Path) -> None:
     assert not any(_is_running(rank["pid"]) for rank in told)
 
 
+@pytest.mark.slow  # seven seconds, five of which SIGTERM is given
 def test_what_a_command_leaves_running_is_ended_and_told(tmp_path: Path) -> None:
     """A process that has gone into a session of its own, and lets SIGTERM pass, too."""
     stubborn = f'setsid sh -c \'test "$HWNUMA_BOUND_CPUS" || trap "" TERM; echo $$ > {tmp_path}/pid.$$; sleep 1000; sleep 1000\' & sleep 1'

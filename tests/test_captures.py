@@ -262,7 +262,10 @@ def _compare(answers: Answers) -> str:
     return f"{compared} plans of {len(answers.inside)} machines, {compared - planned} of them errors"
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize(
+    "scene",  # a second of a CPU each
+    [scene if scene in ("plain", "mig") else pytest.param(scene, marks=pytest.mark.slow) for scene in SCENES],
+)
 def test_the_plan_outside_is_the_plan_inside(asked: Callable[..., Answers], scene: str) -> None:
     """In every mode by every set of options: byte for byte, but for `topology`."""
     print(f"\n{scene}: outside is inside: {_compare(asked(scene))}")
@@ -275,6 +278,7 @@ def test_the_plan_outside_is_the_plan_inside_on_every_machine(asked: Callable[..
     print(f"\n{scene}: outside is inside: {_compare(asked(scene, tuple(MACHINES)))}")
 
 
+@pytest.mark.slow  # all scenes
 def test_the_scenes_differ(asked: Callable[..., Answers]) -> None:
     """What a scene tells counts: on the DGX, no two have the same plan."""
     plans = {scene: asked(scene).inside[DGX]["--mode exclusive"] for scene in SCENES}

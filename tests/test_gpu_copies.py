@@ -188,6 +188,7 @@ def _bench(environment: Mapping[str, str], *words: str) -> subprocess.CompletedP
     return subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False, timeout=240)
 
 
+@pytest.mark.slow  # it measures for two seconds and more
 def test_bench_measures_the_gpus_that_nvml_tells(tmp_path: Path) -> None:
     """After the nodes: rows for each GPU in the JSON, and a sentence of the verdict."""
     nvml = FakeNvml([FakeGpu(FIRST), FakeGpu(SECOND)]).env(tmp_path, clean_environment())

@@ -566,6 +566,7 @@ def test_the_fixture_ends_with_its_test(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess().assert_outcomes(passed=1, failed=1)
 
 
+@pytest.mark.slow  # a pytest of its own, and a library that is compiled
 def test_the_recipes_of_the_documentation_pass(pytester: pytest.Pytester) -> None:
     """Each Python block of docs/how-to/testing.md is a test, and they build on each other's imports."""
     require(compiler(), "there is no C compiler to build the fake NVML with")
@@ -576,6 +577,7 @@ def test_the_recipes_of_the_documentation_pass(pytester: pytest.Pytester) -> Non
     pytester.runpytest_subprocess().assert_outcomes(passed=len(blocks))
 
 
+@pytest.mark.slow  # a pytest of its own
 def test_the_example_needs_no_more_than_this(pytester: pytest.Pytester) -> None:
     """The example's first test, from the source tree; with the wheel alone, tests/packaging runs all of them."""
     example = ROOT / "examples" / "minilauncher"

@@ -109,6 +109,7 @@ def test_a_gpu_on_a_node_without_cpus_is_refused_with_the_remedies(memory_path: 
                 binding.check()
 
 
+@pytest.mark.slow  # trees of some ten thousand files
 def test_libhwloc_reads_them_as_meant(sample: list[Made], memory_path: Path) -> None:
     """From the tree, by way of libhwloc, come the same plans as from the machine that the tree was written from.
 

@@ -16,6 +16,8 @@ from tests.documentation.blocks import Block, typed_by
 from tests.launchers.jobs import require_two_cores
 from tests.processes import clean_environment
 
+pytestmark = pytest.mark.slow  # each command is a Python's start, and two of them measure for half a minute
+
 LIMIT = 300.0  # seconds, only so that nothing hangs
 HERE = "tests/documentation/test_commands.py"
 MACHINE = ROOT / "fixtures" / "topologies" / "dgx_h100.xml"
@@ -125,7 +127,6 @@ def test_no_gpu(tmp_path: Path) -> None:
     assert "OMP_PROC_BIND=false" in printed
 
 
-@pytest.mark.matrix  # they measure: half a minute
 @pytest.mark.parametrize("page", BENCH)
 def test_bench(page: str, tmp_path: Path) -> None:
     """The headings that are shown come out; the figures are the machine's. The solver is a program that ends at once.

@@ -16,6 +16,8 @@ from hwnuma.testing import FakeMachine
 from tests.conftest import ROOT
 from tests.documentation.blocks import Block, typed_by
 
+pytestmark = pytest.mark.slow  # each starts one Python or many
+
 LIMIT = 120.0  # seconds, only so that nothing hangs
 HERE = "tests/documentation/test_python.py"
 # What the pages call the reader's own module.
