@@ -10,13 +10,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hwnuma.errors import OptionError
+from hwnuma.measure import jobs
 from hwnuma.measure.comparison import Comparison, ModeResult
 from hwnuma.measure.job_looks import Found, Looks, Yardstick
 from hwnuma.measure.jobs import NO_MODE, JobCommand, Run
@@ -158,6 +161,59 @@ def test_what_a_command_leaves_running_is_ended_and_told(tmp_path: Path) -> None
     assert len(pids) == 2
     assert not any(_is_running(pid) for pid in pids)
     assert "note: none: 2 processes were left running by the command, and were ended" in done.stdout
+
+
+def test_a_command_that_the_kernel_cannot_start_is_one_line(tmp_path: Path) -> None:
+    """A script of an interpreter that is not there."""
+    script = tmp_path / "script"
+    script.write_text("#!/nowhere/at/all\n")
+    script.chmod(0o755)
+    with pytest.raises(OptionError, match=f"^{script} cannot be started: No such file or directory$"):
+        jobs._Rank(None, [str(script)], {}, threading.Event())
+
+
+def test_where_there_are_no_gpus_ranks_do_without_and_it_is_said() -> None:
+    """Unless somebody names GPUs: that is an error ahead of any run."""
+    words = ["bench", "--compare", "none,node", "--ranks", "1", "--rounds", "1", "--", "true"]
+    environment = {name: value for name, value in clean_environment().items() if name != "HWNUMA_GPUS"}
+    done = hwnuma(words, environment)
+    require("no GPUs are found here" in done.stderr or done.returncode, "this machine has GPUs")
+    assert (done.returncode, done.stderr.count("as by HWNUMA_GPUS=none")) == (0, 1)
+    refused = hwnuma(words, environment | {"HWNUMA_GPUS": "nvidia"})
+    assert refused.returncode == 2
+    assert "no nvidia GPU is among" in refused.stderr
+
+
+def test_an_interrupt_while_all_are_ended_comes_afterwards() -> None:
+    """What runs still is ended to the end of it; then Ctrl-C is what it is."""
+    ended = []
+
+    class Tree:
+        def end(self, pids: Iterable[int]) -> None:
+            ended.append(list(pids))
+            if len(ended) == 1:
+                raise KeyboardInterrupt
+
+    class Rank:
+        pid = 7
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    rank: Any = Rank()
+    tree: Any = Tree()
+    with pytest.raises(KeyboardInterrupt):
+        jobs._end_all(tree, [rank])
+    assert (ended, rank.closed) == ([[7], [7]], True)
+
+
+def test_a_program_that_was_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither beside this Python nor beside what was started."""
+    monkeypatch.setattr(jobs.sysconfig, "get_path", lambda _name: str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "other")])
+    with pytest.raises(OptionError, match=r"the program hwnuma-python is not beside this Python .*: install hwnuma"):
+        jobs._program("hwnuma-python")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hwnuma import NumaOptions
 from hwnuma.launch.job import Job, plan_job
 from hwnuma.model.options import AffinityMode
+from hwnuma.model.value import replace
 from hwnuma.report.compare import Outcome, Range, advice, choice, outcome_of
 from tests.conftest import TOPOLOGIES, load_machine, synthetic
 from tests.test_cli import DGX, run
@@ -67,6 +69,23 @@ def test_the_sentence_says_why_not_the_others() -> None:
     assert "node, socket" not in advice(outcomes("frontier_mi250x"))
     assert advice(outcomes("slurm_cut_a100_pcie8")).endswith("4 of 8 ranks have no place (hwnuma plan says why)")
     assert "none of these modes gives every rank cores of its own" in advice(outcomes("dgx_h100", "node", "socket"))
+
+
+@pytest.mark.parametrize(
+    ("worse", "drawback"),
+    [
+        ({"placed": 7}, "only 7 of 8 ranks have a place"),
+        ({"ranks_a_core": 4}, "4 ranks share each core"),
+        ({"ranks_a_cache": 2}, "2 ranks share a cache"),
+        ({"cores": Range(4, 4), "unused": 32}, "a rank has 4 cores, and 32 are unused"),
+        ({"nodes": Range(2, 2), "ranks_a_node": 2}, "a rank's memory is on more nodes"),
+    ],
+)
+def test_each_drawback_has_its_words(worse: dict[str, Any], drawback: str) -> None:
+    """The first that tells the mode apart from the one that is chosen."""
+    best = Outcome(AffinityMode.EXCLUSIVE, 8, 8, Range(8, 8), 1, Range(1, 1), 1, Range(1, 1), 1, 0)
+    other = replace(best, mode=AffinityMode.CORE_COMPLEX, **worse)
+    assert advice([best, other]).endswith(f"in core-complex {drawback}")
 
 
 def test_shared_rails_are_told_where_nics_are_asked_for() -> None:

@@ -16,7 +16,7 @@ from fixtures import fleet
 from hwnuma import CpuSet
 from hwnuma.captures.compared import Look, differences, same_memory
 from hwnuma.captures.fleet import look_of
-from hwnuma.model.facts import Facts, KernelSettings, Versions
+from hwnuma.model.facts import Facts, KernelSettings, NvLink, Versions
 from hwnuma.model.gpu import Gpu, MigInstance
 from hwnuma.model.value import replace
 from tests.conftest import TOPOLOGIES
@@ -95,6 +95,9 @@ def _settings(**changes: Any) -> KernelSettings:
         ({"gpus": _gpus(lambda gpus: [replace(gpus[0], mig=MigInstance(gpus[0].uuid, 1, 0)), *gpus[1:]])}, f"MIG of GPU 0: off {ARROW} 1 instances (1/0)"),
         ({"gpus": _gpus(lambda gpus: [replace(gpu, index=place) for place, gpu in enumerate(reversed(gpus))])}, "the GPUs are numbered in another order"),
         ({"gpus": _gpus(lambda gpus: [replace(gpus[0], cpu_affinity=CpuSet("0-15")), *gpus[1:]])}, f"CPUs that the driver calls near GPU 0: 48-63,176-191 {ARROW} 0-15"),
+        ({"nvlinks": (NvLink("0000:07:00.0", "0000:0f:00.0", 12), NvLink("0000:0f:00.0", "0000:07:00.0", 12))}, f"NVLinks between the GPUs: 0 {ARROW} 12"),
+        ({"nccl_nodes": (("0000:07:00.0", 1),)}, "the file of NCCL_TOPO_FILE tells other nodes"),
+        ({"device_nodes": (("0000:07:00.0", 9),)}, "the kernel has devices on other nodes of memory alone"),
         ({"gpus": (), "nvml_error": "NVML: no driver"}, "NVIDIA's driver tells no GPUs: NVML: no driver"),
         ({"host": "x", "serials": (), "anonymous": True}, ""),
     ],
@@ -149,6 +152,96 @@ def test_a_core_that_is_offline_is_named() -> None:
     assert found == [f"128 {ARROW} 127 cores", "CPUs online: without CPUs 5,133"]
 
 
+def _with_machine(**changes: Any) -> Look:
+    return Look(replace(norm().machine, **changes), norm().about)
+
+
+def _nodes(change: Callable[[Any], Any], *, only: int | None = None) -> dict[str, Any]:
+    """The nodes, each or one of them changed."""
+    nodes = norm().machine.numa_nodes
+    return {"numa_nodes": tuple(change(node) if only in (None, node.os_index) else node for node in nodes)}
+
+
+def _renumbered() -> dict[str, Any]:
+    """The siblings of each two cores exchanged: the same CPUs, of other cores."""
+    cores = list(norm().machine.cores)
+    for place in range(0, len(cores), 2):
+        one, other = cores[place].cpuset, cores[place + 1].cpuset
+        cores[place] = replace(cores[place], cpuset=CpuSet([one.first, other.last]))
+        cores[place + 1] = replace(cores[place + 1], cpuset=CpuSet([other.first, one.last]))
+    return {"cores": tuple(cores)}
+
+
+def _of_four_threads() -> dict[str, Any]:
+    """Each two cores as one."""
+    cores = norm().machine.cores
+    pairs = zip(cores[::2], cores[1::2], strict=True)
+    return {"cores": tuple(replace(one, cpuset=one.cpuset | other.cpuset) for one, other in pairs)}
+
+
+def _far() -> dict[str, Any]:
+    distances = norm().machine.distances
+    return {"distances": replace(distances, values=tuple(tuple(2 * each for each in row) for row in distances.values))}
+
+
+def _nics(**changes: Any) -> dict[str, Any]:
+    nics = norm().machine.nics
+    return {"nics": (replace(nics[0], **changes), *nics[1:])}
+
+
+SLOW, FAST = CpuSet("0-31,128-159"), CpuSet("32-127,160-255")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_far, f"NUMA distances: 10,12,32 {ARROW} 20,24,64"),
+        (lambda: _nodes(lambda node: replace(node, os_index=node.os_index ^ 1)), "the NUMA nodes have other cores, or other numbers"),
+        (lambda: {"last_level_caches": tuple(replace(each, level=2) for each in norm().machine.last_level_caches)},
+         "the last-level caches are over other cores, or of another level"),
+        (lambda: {"last_level_caches": norm().machine.last_level_caches[1:]}, f"32 {ARROW} 31 last-level caches"),
+        (_of_four_threads, f"SMT: 2 {ARROW} 4 threads a core"),
+        (_renumbered, "CPUs are numbered in another way: other CPUs are of one core"),
+        (lambda: {"cpu_kinds": (SLOW, FAST)}, f"1 {ARROW} 2 kinds of cores"),
+        (lambda: {"core_speeds": (SLOW, FAST)}, f"1 {ARROW} 2 speeds of cores, as the firmware tells them"),
+        (lambda: _nodes(lambda node: replace(node, memory=node.memory // 2), only=3), f"memory of NUMA node 3: 128.0 GiB {ARROW} 64.0 GiB"),
+        (lambda: _nics(ports=norm().machine.nics[0].ports * 2), f"ports of NIC {{nic}}: 1 {ARROW} 2"),
+        (lambda: _nics(is_virtual_function=True), "NIC {nic} is a virtual function"),
+        (lambda: _nics(bond="bond0"), f"the bond of NIC {{nic}}: none {ARROW} bond0"),
+        (lambda: _nics(access="no permission"), f"access to NIC {{nic}}: free {ARROW} no permission"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_machines_are_compared(change: Callable[[], dict[str, Any]], said: str) -> None:
+    """What is told of packages, nodes, caches, cores, memory and network cards, one cause each."""
+    assert said.format(nic=norm().machine.nics[0].name) in differences(norm(), _with_machine(**change()))
+
+
+def test_other_kinds_of_cores_are_told() -> None:
+    """As many kinds, of other cores; and those that are alike are no difference."""
+    two, others = _with_machine(cpu_kinds=(SLOW, FAST)), _with_machine(cpu_kinds=(FAST, SLOW))
+    assert "the kinds of cores are others'" in differences(two, others)
+    assert differences(two, two) == []
+
+
+def test_gpus_that_are_missing_where_buses_have_shifted_are_told_by_their_nodes() -> None:
+    """Their addresses say nothing then."""
+
+    def shifted(address: str) -> str:
+        return f"{address[:5]}{int(address[5:7], 16) + 1:02x}{address[7:]}"
+
+    look = _with_facts(gpus=tuple(replace(gpu, pci_address=shifted(gpu.pci_address or "")) for gpu in norm().gpus[:6]))
+    devices = tuple(replace(device, address=shifted(device.address)) for device in look.machine.pci_devices)
+    look = replace(look, machine=replace(look.machine, pci_devices=devices))
+    assert f"8 {ARROW} 6 GPUs: 2 near NUMA node 5 are missing" in differences(norm(), look)
+
+
+def test_a_driver_that_works_again_is_told() -> None:
+    """The other way round, too."""
+    said = "NVIDIA's driver tells its GPUs, and did not: NVML: no driver"
+    assert said in differences(_with_facts(gpus=(), nvml_error="NVML: no driver"), norm())
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [(100, 100, True), (100, 98, True), (98, 100, True), (100, 97, False), (0, 100, True), (100, 50, False)],
@@ -192,6 +285,22 @@ def test_two_allocations_of_one_machine(tmp_path: Path) -> None:
     assert f"32 of 112 {ARROW} 32 of 112 CPUs are allowed: 0-15,56-71 {ARROW} 28-43,84-99\n" in text
     assert text.count("\n") == 5
     assert "plans: ranks 0-7 are placed otherwise in every mode\n" in text
+
+
+def test_machines_that_differ_may_give_the_same_places(tmp_path: Path) -> None:
+    """Half of the memory moves no rank: it says so, in all modes or in the one that is asked for."""
+    one = written(tmp_path, "one.xml", fleet.one_of(fleet.norm(), "a", noise=False))
+    other = written(tmp_path, "other.xml", fleet.one_of(template("half the memory"), "b", noise=False))
+    assert "plans: every rank has the same place in every mode\n" in run("diff", one, other, status=1).stdout
+    said = run("diff", one, other, "--mode", "node", status=1).stdout
+    assert "plans: every rank has the same place in node\n" in said
+
+
+def test_a_rank_that_has_a_place_on_one_side_alone_is_told(tmp_path: Path) -> None:
+    """With the kind of its error, in the place's column."""
+    whole, cut = (fleet.one_of(each, "a", noise=False) for each in (fleet.norm(), template("cgroup")))
+    one, other = written(tmp_path, "one.xml", whole), written(tmp_path, "other.xml", cut)
+    assert "NoAllowedCpusError" in run("diff", one, other, "--mode", "node", status=1).stdout
 
 
 def test_nothing_is_said_of_what_is_alike() -> None:
@@ -279,3 +388,16 @@ def test_what_cannot_be_planned_is_said() -> None:
     assert "plans: not compared (" in run("diff", cpu_only, other, status=1).stdout
     text = run("diff", cpu_only, other, "--gpus", "none", "--ranks", "2", status=1).stdout
     assert "plans: ranks 0-1 are placed otherwise in node, socket and exclusive\n" in text
+
+
+def test_a_machine_that_can_be_planned_beside_one_that_cannot() -> None:
+    """Why the first could not."""
+    said = run("diff", str(TOPOLOGIES / "epyc7763_nps4_smt2.xml"), DGX, status=1).stdout
+    assert "plans: can be planned, and the other cannot (" in said
+
+
+def test_plans_of_machines_that_are_not_alike_say_so(tmp_path: Path) -> None:
+    """Their places cannot be held against each other."""
+    other = run("plan", "--format", "json", "--topology", str(TOPOLOGIES / "dgx_h100.xml")).stdout
+    text = run("diff", planned(tmp_path, "one.json"), written(tmp_path, "other.json", other), status=1).stdout
+    assert "they are plans of machines that are not alike (compare those with hwnuma diff)" in text

@@ -15,12 +15,16 @@ from typing import Any
 
 import pytest
 
+from hwnuma.devices.discovery import find_gpus
+from hwnuma.measure import gpu_copies
 from hwnuma.measure.gpu_copies import FAR, NEAR, TO_DEVICE, UNBOUND, Copy, GpuCopies, verdicts
 from hwnuma.model.bitmap import NodeSet
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.measured import Estimate
+from hwnuma.model.value import replace
 from hwnuma.processes.procfs import nodes_with_memory
 from hwnuma.report.copies import copies_as_lines
+from tests.conftest import load_machine
 from tests.fake_cuda import FakeCuda, FakeCudaGpu, calls
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
 from tests.processes import clean_environment
@@ -229,3 +233,21 @@ def test_a_driver_without_its_gpus_is_one_line_of_the_verdict(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)["verdict"][-1]
     assert said.startswith("no copies to GPUs were measured: cuInit failed: CUDA_ERROR_NO_DEVICE (100)")
+
+
+@pytest.mark.parametrize(("name", "runtime"), [("mi300x_8_xeon8480", "hip"), ("dgx_h100", "cuda"), ("dgx_h100", None)])
+def test_the_vendor_says_whose_library_is_asked(name: str, runtime: str | None) -> None:
+    """Where the driver's own library has not told of the GPUs; others' GPUs cannot be measured, and it is said."""
+    machine = load_machine(name)
+    found = find_gpus(
+        machine.nics[0].pci_address if runtime is None else "auto", replace(machine, is_this_system=False), {}
+    )
+    assert gpu_copies._runtime_of(machine, found) == runtime
+    if runtime is None:
+        told: Any = gpu_copies.measure_copies(None, machine, found, (), 0.0)
+        assert told == (
+            (),
+            (f"copies to {found.all[0]} were not measured: only NVIDIA's and AMD's GPUs can be asked for them",),
+        )
+    by_nvml = replace(found, source="nvml")
+    assert gpu_copies._runtime_of(machine, by_nvml) == "cuda"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,3 +131,11 @@ def test_the_manual_page_is_what_the_declarations_give(pytestconfig: pytest.Conf
     for option in EVERY_OPTION:
         assert f".B {option.flag}".replace("-", "\\-") in written
         assert option.variable in written
+
+
+@pytest.mark.parametrize(("module", "file"), [("manual", "hwnuma.1"), ("reference", "options.md")])
+def test_a_page_is_printed_by_its_module(module: str, file: str) -> None:
+    """As CONTRIBUTING.md says to make it anew."""
+    command = [sys.executable, "-m", f"hwnuma.cli.{module}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == (ROOT / "docs" / "reference" / file).read_text()

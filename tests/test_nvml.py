@@ -582,3 +582,11 @@ def test_exec_within_an_outer_mask_asks_the_driver_once(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "instead of" in done.stderr
     assert calls(tmp_path, "nvmlInit") == 1
+
+
+def test_a_pynvml_without_a_function_is_an_older_driver() -> None:
+    """What it lacks is told as a driver tells it."""
+    from hwnuma.devices import nvml
+
+    with pytest.raises(nvml._CallError, match="this pynvml has no such function"):
+        nvml._Nvml(object(), [])("nvmlDeviceGetNothing")

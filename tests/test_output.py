@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hwnuma.cli import output
 from tests.conftest import TOPOLOGIES
 from tests.forked import hwnuma
 from tests.namespaces import can_unshare
@@ -260,3 +262,12 @@ def test_a_libhwloc_that_does_not_fit_is_told_in_one_line(words: tuple[str, ...]
         "hwnuma: hwnuma's extension module cannot be loaded (libhwloc.so.15: wrong ELF class)"
     )
     assert done.stderr.count("\n") == 1
+
+
+def test_a_standard_output_that_is_a_programs_own_gets_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of text alone, without a file behind it; it cannot be pointed elsewhere either."""
+    taken = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", taken)
+    output.write("so\u2026\n")
+    output.drop(taken)
+    assert taken.getvalue() == "so\u2026\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -14,9 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hwnuma import CpuSet, NodeSet
 from hwnuma.model.gpu import Gpu
-from hwnuma.processes.procfs import Pages
+from hwnuma.model.options import MemoryPolicy
+from hwnuma.model.value import replace
+from hwnuma.processes.procfs import Pages, ThreadPolicy
 from hwnuma.processes.verification import Defeater, Expected, GpuAudit, ThreadState, Verification
 from hwnuma.report.prometheus import audits_as_prometheus
+from hwnuma.report.verification import audits_as_text, verifications_as_text
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
 from tests.processes import clean_environment, waiting
 from tests.require import require
@@ -52,6 +56,21 @@ def linted(text: str) -> None:
     if promtool is not None:
         done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_people_read_the_same_of_each_process() -> None:
+    """A row each; below, what is off, a thread's memory policy too, and why one cannot be verified."""
+    bound = Verification(
+        8, "python", replace(EXPECTED, memory=MemoryPolicy.BIND),
+        (ThreadState(8, "main", CpuSet("0"), ThreadPolicy(MemoryPolicy.NONE, NodeSet())),), None,
+    )  # fmt: skip
+    audits = [GpuAudit(8, (FIRST,), NodeSet("0"), bound), GpuAudit(9, (SECOND,), error="another container's")]
+    lines = audits_as_text(audits).splitlines()
+    assert lines[3].split()[:3] == ["9", "-", "1"]
+    assert lines[3].endswith("not verified")
+    assert "process 9 cannot be verified: another container's" in lines
+    text = verifications_as_text([bound])
+    assert re.search(r"^8 +main +bind:0 +none", text, re.MULTILINE)
 
 
 def test_each_gpu_has_every_metric_and_processes_count_at_all_their_gpus() -> None:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from hwnuma.cli import python
 from tests.launchers.jobs import LIMIT, SCRIPTS, environment
 from tests.require import require
 
@@ -43,3 +44,14 @@ def test_hwnuma_python_fails_with_one_line(variables: dict[str, str], status: in
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert reason in done.stderr
+
+
+def test_a_python_without_a_path_of_its_own_cannot_be_become(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where Python is part of another program: one line, and a shell's status for it."""
+    monkeypatch.setattr(sys, "executable", "")
+    assert python.main(["-c", "pass"]) == 126
+    assert (
+        capsys.readouterr().err == "hwnuma-python: this Python does not know its own path (sys.executable is empty)\n"
+    )

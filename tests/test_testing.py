@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from hwnuma import AffinityMode, BindingError, CpuSet, Gpu, MemoryPolicy, NodeSe
 from hwnuma.captures.document import document_of
 from hwnuma.cli.main import main as hwnuma_main
 from hwnuma.cli.start import main as start
-from hwnuma.errors import NvmlError, OptionError
+from hwnuma.errors import NvmlError, OptionError, TopologyFileError
 from hwnuma.model.facts import Facts, NvLink
 from hwnuma.model.gpu import MigInstance
 from hwnuma.processes import binding, procfs
@@ -75,14 +77,16 @@ def device(handle):
         said[f"cpus in node {words}"] = asked("nvmlDeviceGetCpuAffinityWithinScope", handle, words, 0)
         said[f"nodes {words}"] = asked("nvmlDeviceGetMemoryAffinity", handle, words, 0)
     said["bad scope"] = asked("nvmlDeviceGetMemoryAffinity", handle, 1, 7)
+    said["bad scope of CPUs"] = asked("nvmlDeviceGetCpuAffinityWithinScope", handle, 1, 7)
     for link in range(4):
         said[f"link {link}"] = [asked(f"nvmlDeviceGetNvLink{each}", handle, link)
-                                for each in ("State", "RemoteDeviceType")]
+                                for each in ("State", "RemoteDeviceType", "RemotePciInfo")]
     return said
 
 def everything():
     said = {"before": asked("nvmlDeviceGetCount"), "init": asked("nvmlInit"), "count": asked("nvmlDeviceGetCount"),
-            "driver": asked("nvmlSystemGetDriverVersion"), "none": asked("nvmlDeviceGetHandleByUUID", "GPU-none"),
+            "driver": asked("nvmlSystemGetDriverVersion"), "NVML": asked("nvmlSystemGetNVMLVersion"),
+            "no address": asked("nvmlDeviceGetHandleByPciBusId", "nowhere"), "none": asked("nvmlDeviceGetHandleByUUID", "GPU-none"),
             "nowhere": asked("nvmlDeviceGetHandleByPciBusId", "0000:ff:1f.0"), "absent": asked("nvmlDeviceGetSerial", None)}
     for index in range(-1 if said["count"] == 0 else 0, 17):
         said[index] = found = asked("nvmlDeviceGetHandleByIndex", index)
@@ -286,6 +290,63 @@ def test_pynvml_answers_what_the_library_answers(which: str, hwnuma_machine: Ent
     assert here == json.loads(done.stdout)
     assert here["init"] is None
     assert here["count"] == (4 if which != "dgx_h100" else 8)
+
+
+def test_the_drivers_words_for_an_error_and_a_handle_of_no_device(hwnuma_machine: Enter) -> None:
+    """As a text with the number in it; what was never given out is an invalid argument."""
+    hwnuma_machine("dgx_h100", pynvml=True)
+    assert pynvml.nvmlErrorString(pynvml.NVML_ERROR_GPU_IS_LOST) == "fake NVML's text of error 15"
+    pynvml.nvmlInit()
+    with pytest.raises(pynvml.NVMLError_InvalidArgument):
+        pynvml.nvmlDeviceGetUUID(ctypes.c_void_p(99))
+    pynvml.nvmlShutdown()
+
+
+def test_the_kernel_refuses_what_is_not_there(hwnuma_machine: Enter) -> None:
+    """A thread that is none, CPUs of which none is allowed, and nodes without memory: the kernel's own errors."""
+    there = hwnuma_machine("dgx_h100", allowed="0-7", affinity=True)
+    for call in (lambda: os.sched_getaffinity(4194303), lambda: os.sched_setaffinity(4194303, {0})):
+        with pytest.raises(ProcessLookupError):
+            call()
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.sched_setaffinity(0, {100})
+    with pytest.raises(OSError, match="Invalid argument"):
+        there._there().set_policy(MemoryPolicy.BIND, NodeSet("9"))
+    assert there._there().process_cpu_count() == len(os.sched_getaffinity(0)) == 8
+
+
+def test_a_machine_that_was_not_entered_says_so() -> None:
+    """What is recorded is known after it, and what it sees in its block alone."""
+    there = machine("dgx_h100")
+    with pytest.raises(OptionError, match="was not entered: with hwnuma_machine"):
+        _ = there.bound
+    with pytest.raises(OptionError, match="is not entered: that is known in its with block alone"):
+        there.affinity()
+
+
+def test_a_file_that_is_no_topology_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Its error comes out, the next machine can be entered, and no folder stays."""
+    (tmp_path / "bad.xml").write_text("<a/>")
+    before = set(Path(tempfile.gettempdir()).glob("hwnuma-testing-*"))
+    with pytest.raises(TopologyFileError):
+        machine(tmp_path / "bad.xml").enter()
+    assert set(Path(tempfile.gettempdir()).glob("hwnuma-testing-*")) <= before
+    with machine("dgx_h100"):
+        pass
+
+
+def test_hwlocs_variables_are_as_they_were(hwnuma_machine: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a process that plans by a file of its own are put aside while a machine is loaded, and back."""
+    monkeypatch.setenv("HWLOC_XMLFILE", "/nowhere/at/all.xml")
+    hwnuma_machine("dgx_h100")
+    assert len(hwnuma.plan_here()) == 8
+    assert os.environ["HWLOC_XMLFILE"] == "/nowhere/at/all.xml"
+
+
+def test_a_gpu_without_an_address_is_none_of_the_drivers() -> None:
+    """It says to give it one."""
+    with pytest.raises(OptionError, match="has no PCI address, so NVML cannot have it: give it one"):
+        FakeNvml.of([Gpu(0)])
 
 
 def test_a_frameworks_binder_works_and_is_recorded(hwnuma_machine: Enter, monkeypatch: pytest.MonkeyPatch) -> None:

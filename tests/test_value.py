@@ -109,3 +109,13 @@ def test_it_does_not_import_dataclasses() -> None:
     )
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).split()
     assert loaded == ["hwnuma", "hwnuma.model", "hwnuma.model.value"]
+
+
+def test_what_is_worked_out_once_is_found_on_the_class_too() -> None:
+    """As whoever writes documentation looks for it."""
+    from hwnuma.model.machine import Machine
+    from hwnuma.model.value import cached_property
+
+    kept = [name for name, each in vars(Machine).items() if isinstance(each, cached_property)]
+    assert kept
+    assert all(getattr(Machine, name) is vars(Machine)[name] for name in kept)

@@ -25,7 +25,7 @@ class UndoneFirst:
         if self._ends_process:
             signal(SIGINT, SIG_DFL)
             if kind is KeyboardInterrupt:
-                os.kill(os.getpid(), SIGINT)
+                os.kill(os.getpid(), SIGINT)  # pragma: no cover -- it ends what measures, too
 
 
 class _Ended(KeyboardInterrupt):
