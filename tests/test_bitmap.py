@@ -215,3 +215,9 @@ def test_the_operating_system_takes_it() -> None:
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, CpuSet(before))
     assert CpuSet(before) == os.sched_getaffinity(0)
+
+
+def test_a_mask_below_zero_is_refused() -> None:
+    """It would have every bit from some place on."""
+    with pytest.raises(OptionError, match="a bit mask cannot be negative"):
+        CpuSet.from_mask(-1)

@@ -47,6 +47,25 @@ def cpus_of(done: subprocess.CompletedProcess[str]) -> str:
 GREP = ("grep", "Cpus_allowed_list", "/proc/self/status")
 
 
+# ---- options of exec without a use -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "said"),
+    [
+        (("--cpus", "0", "--export-nics", "ucx"), {}, "--export-nics does nothing with --cpus"),
+        (("--mode", "node", "--gpus", "none"), {"HWNUMA_CPUS": "0"},
+         "HWNUMA_CPUS=0 is this rank's place, as it was planned already: --mode, --gpus on the command line does nothing"),
+        (("--fallback", "unbound"), {"HWNUMA_CPUS": "0"}, ""),
+    ],
+)  # fmt: skip
+def test_an_option_that_does_nothing_is_told(words: tuple[str, ...], environment: dict[str, str], said: str) -> None:
+    """In one line; the command is bound and runs."""
+    done = run("exec", *words, "--", *GREP, **environment)
+    assert cpus_of(done) == "0"
+    assert (said in done.stderr, done.stderr.count("\n")) == (True, bool(said))
+
+
 # ---- plan ----------------------------------------------------------------------------------------------------
 
 
@@ -364,3 +383,9 @@ def test_a_libhwloc_that_cannot_be_loaded_is_told_in_a_line(arguments: tuple[str
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['hwnuma.hwloc._hwloc'] = None\n")
     [line] = run(*arguments, status=2, PYTHONPATH=str(tmp_path)).stderr.splitlines()
     assert line.startswith("hwnuma: hwnuma's extension module cannot be loaded")
+
+
+@pytest.mark.parametrize("words", [(), ("--topology", DGX), ("--facts", "file.xml"), ("--topology", DGX, "file.xml")])
+def test_a_capture_needs_a_file_or_is_of_facts(words: tuple[str, ...]) -> None:
+    """One of both; a saved topology has nothing but its facts."""
+    assert "name a file to save the machine in, or say --facts" in run("capture", *words, status=2).stderr

@@ -13,6 +13,8 @@ import pytest
 
 import hwnuma
 from hwnuma import Binding, CpuSet, MemoryPolicy, NodeSet, Topology
+from hwnuma.cli import interrupts
+from hwnuma.cli.interrupts import ClearedUpFirst
 from hwnuma.hwloc.mempolicy import save_policy
 from hwnuma.processes import memory, procfs
 from hwnuma.processes.binding import apply, bind_thread, to_the_end
@@ -25,11 +27,48 @@ NODE = NodeSet([next(iter(procfs.allowed_nodes() or NodeSet([0])))])
 SIGNALS = int(os.environ.get("HWNUMA_SIGNALS", "300"))
 
 
+# ---- a block that clears up ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_block_as_an_exception_and_then_ends_the_process(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes while the block clears up changes nothing; one that is ignored stays so."""
+    sent: list[tuple[int, int]] = []
+    cleared = False
+    ignored = signal.SIGHUP if number == signal.SIGTERM else signal.SIGTERM
+    former = [(each, signal.getsignal(each)) for each in (number, ignored)]
+    signal.signal(number, signal.SIG_DFL)
+    signal.signal(ignored, signal.SIG_IGN)
+    monkeypatch.setattr(interrupts.os, "kill", lambda *told: sent.append(told))
+
+    def interrupted() -> None:
+        nonlocal cleared
+        with ClearedUpFirst():
+            assert signal.getsignal(ignored) == signal.SIG_IGN
+            try:
+                signal.raise_signal(number)
+            finally:
+                signal.raise_signal(number)
+                cleared = True
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert (sent, cleared, signal.getsignal(number)) == ([(os.getpid(), number)], True, signal.SIG_DFL)
+    finally:
+        for each, handler in former:
+            signal.signal(each, handler)
+
+
 # ---- binding -------------------------------------------------------------------------------------------------
 
 STORM = """
 import collections, json, os, random, signal, sys, threading, time
 import hwnuma
+from hwnuma.cli import interrupts
+from hwnuma.cli.interrupts import ClearedUpFirst
 from hwnuma import Binding, CpuSet, NumaOptions
 from hwnuma.launch.bind import bind_job
 from hwnuma.launch.job import Job

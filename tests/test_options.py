@@ -8,6 +8,8 @@ import pickle
 import pytest
 
 from hwnuma import AffinityMode, CpuSet, MemoryPolicy, NumaOptions, OptionError
+from hwnuma.environment.omp import OmpVariables
+from hwnuma.launch.job import Job
 
 
 def test_the_modes_are_torchs_by_value() -> None:
@@ -92,3 +94,17 @@ def test_what_is_no_option_is_refused(given: object) -> None:
     """Neither options nor a mode."""
     with pytest.raises(OptionError):
         NumaOptions.of(given)
+
+
+@pytest.mark.parametrize("text", ["0", "false", "no", "off"])
+def test_no_fallback_can_be_said(text: str) -> None:
+    """A variable that some launcher sets is taken back so."""
+    assert Job.asked({}, {"HWNUMA_FALLBACK": text}).options == NumaOptions("node")
+
+
+def test_words_of_a_choice_are_looked_for_as_an_enumerations_are() -> None:
+    """By value and by name; other things are none."""
+    assert "node" in AffinityMode
+    assert 7 not in AffinityMode
+    assert AffinityMode["CORE_COMPLEX"] == "core-complex"
+    assert [OmpVariables(text) for text in ("1", "true", "0", "false")] == ["set", "set", "off", "off"]

@@ -15,6 +15,7 @@ from hwnuma.integrations.places import Places
 from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.options import NumaOptions
 from hwnuma.processes.binding import current_affinity
+from tests.processes import answer_of
 
 WITHOUT_GPUS = {"HWNUMA_GPUS": "none"}
 TOO_MANY = len(os.sched_getaffinity(0)) + 1
@@ -118,3 +119,31 @@ def test_the_launchers_variables_of_planning_are_spent() -> None:
         "PATH": "/bin",
     }
     assert sorted(Places.of(1, asked).spent) == ["HWNUMA_GPUS", "HWNUMA_MODE"]
+
+
+POOL = """
+import json, os, pickle
+import hwnuma
+from hwnuma.integrations.processes import PlacePool
+with PlacePool(hwnuma.plan_here("node", gpus="none", ranks=1)) as pool:
+    first = pool.take()
+    again = pool.take() is first
+    other = pickle.loads(pickle.dumps(pool))
+    child = os.fork()
+    if child == 0:
+        try:
+            other.take()
+        except hwnuma.LocalRankError as error:
+            os._exit(7 if "all 1 places of the plan are taken by processes that live" in str(error) else 1)
+        os._exit(0)
+    refused = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    other.close()
+    shared = os.path.exists(pool.path)
+print(json.dumps([first.local_rank, again, refused, shared, os.path.exists(pool.path)]))
+"""
+
+
+def test_a_pool_gives_each_place_once_and_removes_its_file() -> None:
+    """A second call changes nothing; who comes too late is told; a pickled one leaves the file to the first."""
+    told, _ = answer_of(POOL)
+    assert told == [0, True, True, True, False]

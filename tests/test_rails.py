@@ -22,6 +22,7 @@ from hwnuma.integrations.places import Places
 from hwnuma.model.machine import Machine, PciDevice
 from hwnuma.model.nic import ETHERNET_KIND, Nic, NicPort, natural_key
 from hwnuma.model.options import NicLibrary
+from hwnuma.model.value import replace
 from hwnuma.policy.rails import find_rails, with_rails
 from tests.conftest import TOPOLOGIES, load_machine
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
@@ -652,3 +653,25 @@ def test_the_facts_of_a_machine_are_what_is_read_of_it(tmp_path: Path) -> None:
     assert read_notes(tmp_path) == {}
     with pytest.raises(OptionError):
         NumaOptions("node", nics_per_rank=0)
+
+
+def test_where_all_nics_are_left_out_that_is_said() -> None:
+    """Each with its reason, and what follows."""
+    machine = load_machine("dgx_h100")
+    down = replace(
+        machine,
+        nics=tuple(
+            replace(nic, ports=tuple(replace(port, state="1: DOWN") for port in nic.ports)) for nic in machine.nics
+        ),
+    )
+    made = plan(down, TopologyGpus(down).gpus(), NumaOptions("node", nics="auto"))
+    assert "no NIC is given to any rank, since all are left out" in made.warnings
+    assert with_rails(plan(machine, TopologyGpus(machine).gpus(), "node"), machine, ()).warnings == ()
+    assert str(machine.nics[0]) == f"{machine.nics[0].name} ({machine.nics[0].pci_address})"
+
+
+def test_cpus_that_tell_no_cores_apart_are_said() -> None:
+    """All that ranks can get, or none of it."""
+    machine = load_machine("xeon_sst_bf")
+    made = plan(machine, TopologyGpus(machine).gpus(), NumaOptions("exclusive", prefer=str(machine.cpuset)))
+    assert any("tells no cores apart: these are none, or all, that ranks can get" in text for text in made.warnings)

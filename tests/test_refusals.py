@@ -161,7 +161,17 @@ for call in (lambda: hwnuma.bind_process(roots.pid, hwnuma.Binding(0, cpuset=to)
 def test_a_process_that_proc_hides_is_told_from_one_that_is_not_there(hidden: str) -> None:
     """The kernel tells its main thread's affinity all the same, and who has CAP_SYS_NICE would move that alone."""
     require(os.geteuid() == 0, "mounting /proc needs root")
-    own = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    # Who it becomes may not write down what coverage has noted.
+    own = (
+        "env",
+        "--unset=COVERAGE_PROCESS_START",
+        "--unset=COVERAGE_PROCESS_CONFIG",
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    )
     done = run(*own, sys.executable, "-c", AS_SOMEBODY_ELSE, hidden, str(LAST), status=0)
     bind, verify = done.stdout.splitlines()
     assert "is not bound, since its threads cannot be listed" in bind

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import hwnuma
 from hwnuma import Binding, BindingError, CpuSet, NodeSet, OptionError
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
-from hwnuma.processes import procfs
+from hwnuma.processes import procfs, refusals
+from hwnuma.processes.refusals import not_readable
+from hwnuma.processes.trust import why_foreign
 from hwnuma.processes.verification import Expected, audit_gpu_processes
 from tests.affinity import BEFORE, FIRST, LAST
 from tests.conftest import load_machine, synthetic
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("two_cpus_and_back")
 FIFTY_WAITING = FIFTY_THREADS + "print('ready', flush=True); sys.stdin.readline()"
 EXEC_LAST = (sys.executable, "-m", "hwnuma", "exec", "--cpus", str(LAST))
 WAIT = ("sh", "-c", "echo ready; read line")
+NOBODY = 4194303  # more than any kernel numbers processes to
 
 
 def verify(*arguments: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -268,3 +272,58 @@ def test_the_record_of_a_binding_is_read_back() -> None:
     assert read is not None
     assert (read.cpuset, read.nodeset, read.memory) == (binding.cpuset, binding.nodeset, binding.memory)
     assert Expected.recorded({}) is None
+
+
+# ---- what the kernel does not tell ---------------------------------------------------------------------------
+
+
+def test_a_policy_that_is_not_told_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a thread that has ended meanwhile is none."""
+    ended = threading.get_native_id() + 1
+    listed, real = procfs.thread_ids, procfs.affinity
+
+    def affinity(thread: int) -> CpuSet:
+        if thread == ended:
+            raise ProcessLookupError
+        return real(thread)
+
+    monkeypatch.setattr(procfs, "thread_policy", lambda _thread, _pid=None: None)
+    monkeypatch.setattr(procfs, "thread_ids", lambda pid=None: [*listed(pid), ended])
+    monkeypatch.setattr(procfs, "affinity", affinity)
+    found = hwnuma.verify(Binding(0, cpuset=BEFORE, nodeset=NodeSet("0"), memory=hwnuma.MemoryPolicy.BIND))
+    assert ended not in {thread.tid for thread in found.threads}
+    assert "the memory policy was not verified: the kernel does not tell it (numa_maps)" in found.notes
+
+
+def test_without_the_kernels_files_there_is_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No /sys/devices/system/node, as in a sandbox: node 0, of which nothing more is known."""
+
+    def missing(path: str) -> bytes:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(procfs, "_content", missing)
+    assert procfs.nodes_with_memory() == procfs.online_nodes() == NodeSet("0")
+    assert procfs.nodes_of_cpus(BEFORE) == NodeSet()
+    assert procfs.node_memory(0) is None
+    assert (procfs.status(None, "Uid"), procfs.flags(os.getpid())) == (None, None)
+
+
+def test_of_a_process_that_is_not_there_nothing_is_known() -> None:
+    """No name, no owner, no policy; and why its files cannot be read."""
+    assert (procfs.thread_name(NOBODY, NOBODY), procfs.owner(NOBODY)) == ("", None)
+    assert procfs.thread_policy(NOBODY, NOBODY) is None
+    assert why_foreign(NOBODY) == "its user is not known"
+    assert "there is no process 4194303 here" in not_readable(NOBODY, "numa_maps", FileNotFoundError())
+    said = not_readable(os.getpid(), "numa_maps", FileNotFoundError())
+    assert said == f"there is no /proc/{os.getpid()}/numa_maps: this is a sandbox, or a kernel without NUMA"
+
+
+def test_whose_right_it_is_depends_on_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not root; and root of another user namespace."""
+    denied = PermissionError()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert not_readable(1, "environ", denied).endswith("that is for its own user, or for root with CAP_SYS_PTRACE")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(refusals, "_has", lambda _capability: True)
+    monkeypatch.setattr(refusals, "_in_another_user_namespace", lambda _pid: True)
+    assert "it is in another user namespace, where this root has no rights" in not_readable(1, "environ", denied)
