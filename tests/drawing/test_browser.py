@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.require import require
+from tests.drawing.conftest import WIDTHS, show
 from tests.test_cli import DGX, run
 
 pytestmark = pytest.mark.drawing
-
-WIDTHS = [(1440, 900), (390, 844)]
 
 
 @pytest.fixture(scope="module")
@@ -36,33 +32,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Start Chromium without a window."""
-    require(
-        shutil.which("chromium") and shutil.which("chromedriver"), "Chromium is not installed (tests/drawing/setup)"
-    )
-    from selenium import webdriver  # only with the browser
-
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.binary_location = shutil.which("chromium")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    yield started
-    started.quit()
-
-
-def _open(browser: Any, page: Path, size: tuple[int, int] = WIDTHS[0], scheme: str = "light") -> None:
-    width, height = size
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    browser.get(page.as_uri())
-
-
 def _details(browser: Any) -> str:
     return browser.find_element("id", "details").text
 
@@ -75,7 +44,7 @@ def test_a_mouse_over_a_core_tells_its_cpus_and_why(browser: Any, page: Path) ->
     """The core's CPUs, its rank, and the reason; the rank's other cores and its GPU stay bright."""
     from selenium.webdriver import ActionChains
 
-    _open(browser, page)
+    show(browser, page)
     ActionChains(browser).move_to_element(_cell(browser, "CPUs 48,176")).perform()
     assert _details(browser).split("\n") == [
         "CPUs 48,176: rank 0",
@@ -96,7 +65,7 @@ def test_a_core_of_nobody_says_why(browser: Any, page: Path, cpus: str, state: s
     """Kept back, left over, or not allowed."""
     from selenium.webdriver import ActionChains
 
-    _open(browser, page)
+    show(browser, page)
     ActionChains(browser).move_to_element(_cell(browser, cpus)).perform()
     assert _details(browser) == f"{cpus}: {state}"
 
@@ -106,7 +75,7 @@ def test_the_keyboard_reaches_every_core_and_device(browser: Any, page: Path) ->
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.keys import Keys
 
-    _open(browser, page)
+    show(browser, page)
     ActionChains(browser).send_keys(Keys.TAB).perform()
     assert _details(browser) == "CPUs 0,128: reserved"
     ActionChains(browser).send_keys(Keys.ARROW_RIGHT).perform()
@@ -129,7 +98,7 @@ def test_the_keyboard_reaches_every_core_and_device(browser: Any, page: Path) ->
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_and_reads_on_every_screen(browser: Any, page: Path, size: tuple[int, int], scheme: str) -> None:
     """Nothing is wider than the screen, no text is cut or smaller than 11 pixels, and the paper is as it is asked for."""
-    _open(browser, page, size, scheme)
+    show(browser, page, size, scheme)
     assert browser.execute_script("return document.documentElement.scrollWidth") == size[0]
     cut = (
         "return [...document.querySelectorAll('h1, h2, h3, p, .device, .cell, .cache, li span')]"
@@ -148,7 +117,7 @@ def test_it_fits_and_reads_on_every_screen(browser: Any, page: Path, size: tuple
 
 def test_on_paper_it_is_light_and_tells_all(browser: Any, page: Path) -> None:
     """Printed, in a dark browser too: white paper, colours kept, no box that follows the mouse."""
-    _open(browser, page, scheme="dark")
+    show(browser, page, scheme="dark")
     media = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -163,7 +132,7 @@ def test_it_asks_for_nothing_and_complains_of_nothing(browser: Any, page: Path) 
     """From the first byte to the last: one file is read, the browser's console is empty, and no script of a name runs."""
     browser.get_log("browser")
     browser.get_log("performance")
-    _open(browser, page)
+    show(browser, page)
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
     assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
@@ -175,6 +144,6 @@ def test_a_foul_name_is_text(browser: Any, tmp_path: Path) -> None:
     foul = tmp_path / "<script>document.title='foul'<!-- &amp;.xml"
     foul.write_bytes(Path(DGX).read_bytes())
     run("show", "--topology", str(foul), "--output", str(tmp_path / "a.html"))
-    _open(browser, tmp_path / "a.html")
+    show(browser, tmp_path / "a.html")
     assert browser.find_element("css selector", "h1").text == str(foul)
     assert browser.title == str(foul)

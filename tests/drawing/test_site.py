@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.drawing.conftest import WIDTHS, show
 from tests.require import require
 
 pytestmark = pytest.mark.drawing
@@ -32,43 +31,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "html"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Start Chromium without a window."""
-    require(
-        shutil.which("chromium") and shutil.which("chromedriver"), "Chromium is not installed (tests/drawing/setup)"
-    )
-    from selenium import webdriver  # only with the browser
-
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.binary_location = shutil.which("chromium")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    yield started
-    started.quit()
-
-
-def show(browser: Any, page: Path, width: int, scheme: str = "light", query: str = "") -> None:
-    """Open a page from the disk in a window that is so wide."""
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    browser.get(page.as_uri() + query)
-
-
-@pytest.mark.parametrize("width", [390, 1440])
-def test_no_page_is_wider_than_its_window_or_complains(browser: Any, site: Path, width: int) -> None:
+@pytest.mark.parametrize("size", WIDTHS, ids=lambda size: str(size[0]))
+def test_no_page_is_wider_than_its_window_or_complains(browser: Any, site: Path, size: tuple[int, int]) -> None:
     """Every page: wide tables and code scroll in boxes of their own, there is one title, and the console is empty."""
     browser.get_log("browser")
     wide, complaints, untitled = {}, {}, []
     pages = sorted(site.rglob("*.html"))
     for page in pages:
-        show(browser, page, width)
+        show(browser, page, size)
         name = str(page.relative_to(site))
-        if (found := browser.execute_script("return document.documentElement.scrollWidth")) != width:
+        if (found := browser.execute_script("return document.documentElement.scrollWidth")) != size[0]:
             wide[name] = found
         if said := browser.get_log("browser"):
             complaints[name] = said
@@ -86,7 +58,7 @@ def test_search_works_from_the_disk(browser: Any, site: Path) -> None:
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
-    show(browser, site / "index.html", 1440)
+    show(browser, site / "index.html")
     browser.get_log("browser")
     browser.find_element("css selector", "input[name=q]").send_keys("exclusive", Keys.ENTER)
     # The last of all results has been listed when the page says how many there are.
@@ -103,9 +75,9 @@ def test_pictures_follow_the_theme_that_is_chosen(browser: Any, site: Path, syst
     from PIL import Image  # comes with CairoSVG
 
     page = site / "explanation" / "which-mode.html"
-    show(browser, page, 1440, system)
+    show(browser, page, scheme=system)
     browser.execute_script("localStorage.setItem('theme', arguments[0])", chosen)
-    show(browser, page, 1440, system)
+    show(browser, page, scheme=system)
     shown = [each for each in browser.find_elements("css selector", "article img") if each.is_displayed()]
     assert len(shown) == 4
     browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", shown[0])
