@@ -11,15 +11,6 @@ import pytest
 from tests.launchers.slurm import OneNodeSlurm, missing
 from tests.require import require
 
-FOLDER = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What launchers warn of is theirs, and another release's is another warning: it is told, and fails nothing."""
-    for item in items:
-        if item.path.is_relative_to(FOLDER):
-            item.add_marker(pytest.mark.filterwarnings("default"))
-
 
 @pytest.fixture(scope="session")
 def one_node_slurm() -> Iterator[OneNodeSlurm]:
