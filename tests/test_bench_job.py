@@ -10,10 +10,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -169,7 +169,7 @@ def test_a_command_that_the_kernel_cannot_start_is_one_line(tmp_path: Path) -> N
     script.write_text("#!/nowhere/at/all\n")
     script.chmod(0o755)
     with pytest.raises(OptionError, match=f"^{script} cannot be started: No such file or directory$"):
-        jobs._Rank(None, [str(script)], {}, threading.Event())
+        jobs._Rank(None, [str(script)], {}, SimpleQueue())
 
 
 def test_where_there_are_no_gpus_ranks_do_without_and_it_is_said() -> None:

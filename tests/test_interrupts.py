@@ -62,6 +62,29 @@ def test_a_signal_leaves_the_block_as_an_exception_and_then_ends_the_process(
             signal.signal(each, handler)
 
 
+TURNED = """
+import signal, sys
+from hwnuma.cli import interrupts
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+with getattr(interrupts, sys.argv[1])():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        raise RuntimeError("release unlocked lock")
+"""
+
+
+@pytest.mark.fault("signal", "SIGINT in the midst of a lock's own methods", "gives the end by the signal all the same")
+@pytest.mark.parametrize("block", ["ClearedUpFirst", "UndoneFirst"])
+def test_an_interrupt_that_became_another_error_ends_the_process_too(block: str) -> None:
+    """As `threading.Event.wait` makes one of it, once in some hundred times."""
+    done = subprocess.run(
+        [sys.executable, "-c", TURNED, block],
+        capture_output=True, text=True, check=False, env=clean_environment(), timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 # ---- binding -------------------------------------------------------------------------------------------------
 
 STORM = """

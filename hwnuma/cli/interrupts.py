@@ -21,10 +21,10 @@ class UndoneFirst:
         if self._ends_process:
             signal(SIGINT, default_int_handler)
 
-    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if self._ends_process:
             signal(SIGINT, SIG_DFL)
-            if kind is KeyboardInterrupt:
+            if _interrupt_of(error) is not None:
                 os.kill(os.getpid(), SIGINT)  # pragma: no cover -- it ends what measures, too
 
 
@@ -56,5 +56,17 @@ class ClearedUpFirst:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         for number in self._handled:
             signal(number, SIG_DFL)
-        if isinstance(error, _Ended):
-            os.kill(os.getpid(), error.number)
+        interrupt = _interrupt_of(error)
+        if isinstance(interrupt, _Ended):
+            os.kill(os.getpid(), interrupt.number)
+
+
+def _interrupt_of(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt that an error is, or came of.
+
+    Code that is interrupted where nobody thought of it may raise something else: in the midst of a lock's own methods,
+    CPython's `threading` leaves a with block of it with "RuntimeError: release unlocked lock".
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error

@@ -14,7 +14,9 @@ import sysconfig
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from hwnuma.errors import JobError, OptionError
 from hwnuma.launch.execute import resolve_command
@@ -185,7 +187,7 @@ def run_job(command: JobCommand, mode: str, environment: Mapping[str, str], yard
     starts = command.starts(mode, environment)
     tree, looks = ProcessTree(), Looks(yardstick if mode == NO_MODE else None)
     ranks: list[_Rank] = []
-    changed = threading.Event()
+    changed: SimpleQueue[None] = SimpleQueue()
     try:
         began = time.monotonic()
         for number, (words, variables) in enumerate(starts):
@@ -216,19 +218,20 @@ def _end_all(tree: ProcessTree, ranks: Sequence[_Rank]) -> None:
         raise interrupt
 
 
-def _wait(ranks: Sequence[_Rank], tree: ProcessTree, looks: Looks, changed: threading.Event) -> None:
+def _wait(ranks: Sequence[_Rank], tree: ProcessTree, looks: Looks, changed: SimpleQueue[None]) -> None:
     """Look until all ranks have ended, or one has failed."""
     while any(rank.status is None for rank in ranks) and not any(rank.status for rank in ranks):
         pause = looks.look(tree.processes())
-        changed.wait(pause)
-        changed.clear()
+        # Not an Event: a signal in the midst of its methods, which are Python's, leaves its lock in disorder.
+        with suppress(Empty):
+            changed.get(timeout=pause)
 
 
 class _Rank:
     """A process of the job that was started here; a thread waits for its end, so that the moment is known."""
 
     def __init__(
-        self, number: int | None, words: Sequence[str], environment: Mapping[str, str], changed: threading.Event
+        self, number: int | None, words: Sequence[str], environment: Mapping[str, str], changed: SimpleQueue[None]
     ) -> None:
         self._number = number
         self.status: int | None = None
@@ -251,11 +254,11 @@ class _Rank:
         self._waiting = threading.Thread(target=self._wait, args=(changed,), name="hwnuma-waits", daemon=True)
         self._waiting.start()
 
-    def _wait(self, changed: threading.Event) -> None:
+    def _wait(self, changed: SimpleQueue[None]) -> None:
         status = self._process.wait()
         self.ended = time.monotonic()
         self.status = status
-        changed.set()
+        changed.put(None)
 
     def failure(self) -> str:
         """Say how it failed, a clause."""
