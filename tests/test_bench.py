@@ -175,7 +175,7 @@ def test_the_matrix_of_this_machine(topology: Topology) -> None:
     assert all(each.is_proven and each.looks == 3 for each in found.placements)
     assert found.rounds == 2
     assert found.verdict == (
-        "no verdict: 2 rounds are too few to tell a difference from chance, and 8 would do: say more --seconds",
+        "no verdict: 2 rounds are too few to tell a difference from chance, and 11 would do: say more --seconds",
     )
 
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from hwnuma.model.machine import Machine
 
 # How often each cell is to be measured at least, if the time allows: then intervals are of the confidence that they are
-# to have, and not all of them from the least to the greatest.
-_ROUNDS = 12
+# to have, and leave out the least and the greatest.
+_ROUNDS = 15
 
 # How long a cell is measured at a time. Shorter, its beginning and its end would count; longer, nothing is gained.
 _SHORTEST, _LONGEST = 0.002, 0.1
@@ -256,7 +256,7 @@ class _Run:
             said.append(f"interrupted: these are the first {self.rounds} rounds")
         if self.rounds < statistics.ENOUGH:
             said.append(
-                f"{self.rounds} rounds are too few for intervals of {100 * statistics.CONFIDENCE:.0f} %: they are from "
+                f"{self.rounds} rounds are too few for intervals of {100 * statistics.CONFIDENCE:g} %: they are from "
                 "the least to the greatest of the samples; say more --seconds"
             )
         return said
