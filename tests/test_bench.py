@@ -85,7 +85,7 @@ def test_a_ring_is_one_cycle_of_all_lines() -> None:
     memory.free()
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_kernels_do_what_they_are_called_after(threads: int) -> None:
     """Each over its part of the arrays, from a place in the middle on and around: a = 1, c = a, a = b + 3 c."""
     arrays = tuple(Memory(HUGE_PAGE, huge_pages=False) for _ in range(3))
@@ -288,6 +288,7 @@ def test_what_makes_no_sense_is_refused_ahead_of_measuring(option: str, text: st
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow  # it has to be busy for a second
 def test_a_busy_machine_is_refused(cpu: int) -> None:
     """Another process takes a CPU: exit status 2, and how to measure all the same."""
     spin = ["taskset", "--cpu-list", str(cpu), sys.executable, "-c", "print('ready', flush=True)\nwhile True: pass"]

@@ -209,6 +209,7 @@ print(json.dumps({"stray": sum(stray), "checks": len(stray), "after": after}))
 """
 
 
+@pytest.mark.slow  # eight hundred moves
 def test_four_threads_of_a_hundred_blocks_each() -> None:
     """In its block each thread is on its CPUs, at the beginning and at the end; afterwards none has been narrowed."""
     told, _ = answer_of(ROUNDS, "100")

@@ -28,14 +28,14 @@ from hwnuma.captures.names import file_named
 from hwnuma.captures.variables import KEPT
 from hwnuma.errors import GpuNotFoundError
 from hwnuma.policy.locality import locate
-from tests import fake_nvml
+from tests import fake_nvml, forked
 from tests.captured_plans import MODES, OPTION_SETS, Task, written
 from tests.conftest import TOPOLOGIES, load_machine
+from tests.every_machine import MACHINES
 from tests.fake_nvml import FakeGpu, FakeMig, FakeNvml, made_up_uuid
 from tests.processes import clean_environment
 from tests.require import require
 
-MACHINES = sorted(path.stem for path in TOPOLOGIES.glob("*.xml"))
 DGX = "dgx_h100"
 
 # What another machine's environment may have, of which nothing may count.
@@ -262,10 +262,13 @@ def _compare(answers: Answers) -> str:
     return f"{compared} plans of {len(answers.inside)} machines, {compared - planned} of them errors"
 
 
-@pytest.mark.parametrize(
-    "scene",  # a second of a CPU each
-    [scene if scene in ("plain", "mig") else pytest.param(scene, marks=pytest.mark.slow) for scene in SCENES],
+# A second of a CPU each.
+every_scene = pytest.mark.parametrize(
+    "scene", [scene if scene in ("plain", "mig") else pytest.param(scene, marks=pytest.mark.slow) for scene in SCENES]
 )
+
+
+@every_scene
 def test_the_plan_outside_is_the_plan_inside(asked: Callable[..., Answers], scene: str) -> None:
     """In every mode by every set of options: byte for byte, but for `topology`."""
     print(f"\n{scene}: outside is inside: {_compare(asked(scene))}")
@@ -295,7 +298,7 @@ def _numbered(text: str) -> str:
     return _UUIDS.sub(lambda match: f"#{numbers.setdefault(match[0], len(numbers))}", text)
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@every_scene
 def test_an_anonymous_capture_gives_the_same_plan(asked: Callable[..., Answers], scene: str) -> None:
     """With stand-ins for UUIDs, the same wherever they stood; folders of a message's files are left out."""
     answers = asked(scene)
@@ -331,10 +334,7 @@ def hwnuma(
     *words: str, environment: Mapping[str, str] | None = None, status: int = 0, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hwnuma", *words],
-        capture_output=True, text=True, check=False, timeout=60, env={**(environment or _environment()), **more},
-    )  # fmt: skip
+    done = forked.hwnuma(words, {**(environment or _environment()), **more})
     assert done.returncode == status, done.stderr
     return done
 

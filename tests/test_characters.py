@@ -31,6 +31,7 @@ def test_what_acts_on_a_terminal_is_an_escape(text: str, expected: str) -> None:
     assert printable(expected) == expected
 
 
+@pytest.mark.slow  # a million characters
 def test_nothing_else_of_unicode_gets_through() -> None:
     """Of all characters, what is left has no control, format, surrogate, private or unassigned one, and no separator."""
     left = set(printable("".join(map(chr, range(sys.maxunicode + 1)))))

@@ -65,6 +65,7 @@ def _asked(root: Path) -> list[Any]:
     return told
 
 
+@pytest.mark.slow  # two machines of some ten thousand files
 def test_the_nearest_node_with_cpus(memory_path: Path) -> None:
     """In each mode a GPU on its own memory gets what one gets on the node of the CPUs near that memory."""
     (memory_path / "cpus").mkdir()

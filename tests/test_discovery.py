@@ -14,6 +14,7 @@ import pytest
 from fixtures import facts, sysfs
 from hwnuma import CpuSet, Machine
 from hwnuma.model import value
+from tests.every_machine import quick_few
 from tests.processes import answer_of, clean_environment
 from tests.require import require
 
@@ -43,7 +44,7 @@ def _machine(root: Path, asked: str) -> tuple[Machine, int]:
     return pickle.loads(bytes.fromhex(pickled)), first_caches
 
 
-@pytest.mark.parametrize("name", ["dgx_a100_nps4", "gh200_x4", "frontier_mi250x"])
+@pytest.mark.parametrize("name", quick_few(["dgx_a100_nps4", "gh200_x4", "frontier_mi250x"]))
 def test_less_that_is_looked_at_gives_the_same_machine(name: str, memory_path: Path) -> None:
     """Without first-level caches all is the same, and without network or PCI devices all but these and their bridges."""
     root = _described(name, memory_path)
@@ -82,6 +83,7 @@ def _opened(root: Path, asked: str, folder: Path) -> list[str]:
     return [line.split('"')[1] for line in log.read_text().splitlines() if '"' in line]
 
 
+@pytest.mark.slow  # under strace
 def test_what_is_not_asked_for_is_not_read(memory_path: Path) -> None:
     """No file of a PCI device, and of first-level caches no size; with all asked for both are read."""
     require(shutil.which("strace") is not None, "strace is not installed")

@@ -32,9 +32,10 @@ from hwnuma.report.palette import THEME, colours
 from hwnuma.report.picture import DISALLOWED, RESERVED, UNUSED, NodeBox, Picture, picture_of
 from hwnuma.report.terminal import ASCII, picture_as_text
 from tests.conftest import ROOT, TOPOLOGIES, load_machine, synthetic
+from tests.every_machine import MACHINES, every_machine
 from tests.test_cli import DGX, run
 
-NAMES = sorted(path.stem for path in TOPOLOGIES.glob("*.xml"))
+NAMES = MACHINES
 GB200 = str(TOPOLOGIES / "gb200_nvl72_tray.xml")
 
 
@@ -59,7 +60,7 @@ def picture_of_fixture(name: str, mode: str) -> Picture:
 # ---- what is drawn -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_machine
 @pytest.mark.parametrize("mode", ["", *(mode.value for mode in AffinityMode)])
 def test_every_core_is_drawn_once_and_carries_its_ranks(name: str, mode: str) -> None:
     """On every fixture and in every mode: the cells' CPUs are the machine's, and the marks' the plan's."""
@@ -72,7 +73,7 @@ def test_every_core_is_drawn_once_and_carries_its_ranks(name: str, mode: str) ->
         assert mark.cores == sum(1 for cell in cells if cell.mark is mark)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_machine
 @pytest.mark.parametrize("mode", ["", *(mode.value for mode in AffinityMode)])
 def test_a_drawing_is_no_wider_than_the_terminal(name: str, mode: str) -> None:
     """On every fixture, in every mode; and at 200 columns it is no longer than at 80."""

@@ -113,6 +113,7 @@ def _places(data: Any) -> list[tuple[Any, Any]]:
     return [place for key in keys for place in ((data, key), *_places(data[key]))]
 
 
+@pytest.mark.slow  # three thousand of them
 def test_mutated_facts_are_read_or_refused() -> None:
     """Facts with anything in the place of anything are facts all the same, or an OptionError: nothing else comes."""
     dice = random.Random(14)

@@ -18,6 +18,7 @@ import pytest
 from fixtures import generate, sysfs
 from hwnuma.model.bitmap import CpuSet, NodeSet, union
 from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
+from tests.every_machine import quick_few
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -36,7 +37,7 @@ PROMISED = {
     "aws_p5en_48xlarge", "aws_p6_b200_48xlarge", "azure_nd96isr_h100_v5", "oci_bm_gpu_h100_8", "hgx_h100_roce_bond",
 }  # fmt: skip
 
-every_machine = pytest.mark.parametrize("name", NAMES)
+every_machine = pytest.mark.parametrize("name", quick_few(NAMES))
 
 
 @dataclass

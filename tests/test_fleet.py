@@ -50,6 +50,7 @@ def no_plans(_machine: Machine) -> tuple[Planned, ...]:
 # ---- classes -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # seven machines are made up, and captured
 def test_seven_of_many_are_found(seven: tuple[Path, dict[str, str]]) -> None:
     """Exactly these, each in a class of its own, with the one sentence that is true of it; noise is none."""
     folder, planted = seven
@@ -68,6 +69,7 @@ def test_seven_of_many_are_found(seven: tuple[Path, dict[str, str]]) -> None:
         assert moved[made.PLANTED[unmoved][1]] == [[]] * 4
 
 
+@pytest.mark.slow  # the same seven
 def test_people_read_the_same(seven: tuple[Path, dict[str, str]]) -> None:
     """Hosts are folded, differences stand below, and what becomes of the plans."""
     folder, planted = seven
@@ -162,6 +164,7 @@ def dies_on_smt_off(machine: Machine) -> tuple[Planned, ...]:
     return ()
 
 
+@pytest.mark.slow  # a second, since each file is read by a process that is new
 def test_a_file_that_kills_its_reader_is_broken(tmp_path: Path) -> None:
     """The process that reads it dies, and no other file suffers."""
     few(tmp_path, 4)

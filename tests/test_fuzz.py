@@ -57,6 +57,7 @@ for content in (b"well", b"raises", b"takes memory", b"dies"):
 """
 
 
+@pytest.mark.slow  # it fills memory
 def test_what_goes_wrong_is_counted(tmp_path: Path) -> None:
     """A reader that raises, takes too much memory and dies of a signal: the notes of its worker tell each."""
     notes = f"{tmp_path}/notes"

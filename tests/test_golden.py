@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from hwnuma import AffinityMode, GpuNotFoundError, Machine, Plan, TopologyGpus, plan
-from tests.conftest import TOPOLOGIES
+from tests.every_machine import MACHINES
 
 GOLDEN = Path(__file__).parent / "golden"
-MACHINES = sorted(path.stem for path in TOPOLOGIES.glob("*.xml"))
 RANKS_WITHOUT_GPUS = 6
 
 

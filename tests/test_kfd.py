@@ -27,6 +27,7 @@ from hwnuma.model.gpu import Gpu, pci_address_key
 from hwnuma.model.value import replace
 from hwnuma.testing import FakeMachine
 from tests.conftest import TOPOLOGIES
+from tests.forked import hwnuma
 from tests.processes import clean_environment
 
 MI300X, FRONTIER = "mi300x_8_xeon8480", "frontier_mi250x"
@@ -173,8 +174,7 @@ def test_a_node_is_divided_among_partitions(tree: Tree) -> None:
 
 
 def _run(*words: str, **environment: str) -> str:
-    command = [sys.executable, "-m", "hwnuma", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment(**environment))
+    done = hwnuma(words, clean_environment(**environment))
     assert done.returncode == os.EX_OK, done.stderr
     return done.stdout
 

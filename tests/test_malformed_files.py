@@ -226,6 +226,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow  # two threads fill memory meanwhile
 @pytest.mark.fault("threads", "eight threads load files at once", "gives each its machine")
 def test_many_threads_may_load_at_once_in_a_large_process() -> None:
     """None waits for a lock that another thread held, and the limits count from the size that the process has."""
@@ -278,6 +279,7 @@ print(json.dumps(wrong))
 """
 
 
+@pytest.mark.slow  # again and again
 @pytest.mark.fault(
     "threads", "a thread closes a topology that another is using", "gives the other its answer; later use is an error"
 )

@@ -15,6 +15,7 @@ from hwnuma.model.bitmap import CpuSet
 from hwnuma.model.machine import PciDevice
 from hwnuma.policy.nearness import Nearness, nearness, nearness_of_all, tells_bridges
 from tests.conftest import ROOT, TOPOLOGIES, load_machine
+from tests.every_machine import MACHINES
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
 from tests.require import require
 from tests.test_cli import run
@@ -60,7 +61,7 @@ def test_the_word_of_two_devices(one: PciDevice, other: PciDevice, word: str) ->
     assert nearness_of_all([one], [other]) == nearness_of_all([other], [one]) == [[nearness(one, other)]]
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in TOPOLOGIES.glob("*.xml")))
+@pytest.mark.parametrize("name", MACHINES)
 def test_all_at_once_is_each_by_itself(name: str) -> None:
     """The matrix of a whole machine says of each pair what the pair alone does; it is symmetric, with X on the diagonal."""
     devices = load_machine(name).pci_devices

@@ -23,6 +23,7 @@ from hwnuma.model.gpu import Gpu, MigInstance
 from tests import fake_nvml
 from tests.conftest import synthetic
 from tests.fake_nvml import FakeGpu, FakeMig, FakeNvml, calls
+from tests.forked import hwnuma, output_of
 from tests.require import require
 
 
@@ -48,7 +49,7 @@ sys.stdout.buffer.write(pickle.dumps(answer))
 
 
 def run(script: str, environment: Mapping[str, str]) -> bytes:
-    """Run Python code in a child process and return its output."""
+    """Run Python code in a Python of its own and return its output."""
     command = [sys.executable, "-c", script]
     return subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=60).stdout
 
@@ -59,7 +60,7 @@ SECOND_THREAD = "import threading; threading.Thread(target=threading.Event().wai
 
 def ask(fake: FakeNvml, directory: Path, expression: str = "NvmlGpus().gpus()", before: str = "", **more: str) -> Any:
     """What hwnuma finds out from a fake NVML; an error is raised here as it was there."""
-    answer = pickle.loads(run(before + CHILD.format(expression=expression), fake.env(directory) | more))
+    answer = pickle.loads(output_of(before + CHILD.format(expression=expression), fake.env(directory) | more))
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -439,16 +440,8 @@ def test_a_time_limit_that_makes_no_sense_is_told(tmp_path: Path, limit: str) ->
 def exec_with(fake: FakeNvml, directory: Path, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run `hwnuma exec` of `echo ran` on a DGX that is declared to be this system."""
     saved = {"HWLOC_XMLFILE": str(ROOT / "fixtures" / "topologies" / "dgx_a100_nps4.xml"), "HWLOC_THISSYSTEM": "1"}
-    command = [sys.executable, "-m", "hwnuma", "exec", "--local-rank", "0", *options, "--", "echo", "ran"]
-    return subprocess.run(
-        command,
-        env=fake.env(directory) | saved | more,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    words = ["exec", "--local-rank", "0", *options, "--", "echo", "ran"]
+    return hwnuma(words, fake.env(directory) | saved | more, cwd=ROOT)
 
 
 @pytest.mark.fault(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,9 @@ from hwnuma import AffinityMode, Gpu, Machine, Plan, TopologyGpus, plan
 from hwnuma.policy.locality import locate
 from tests import fake_nvml
 from tests.conftest import load_machine
+from tests.every_machine import quick_few
 from tests.fake_nvml import FakeNvml
+from tests.forked import output_of
 from tests.require import require
 
 TOPOLOGIES = sorted((Path(__file__).parent.parent / "fixtures" / "topologies").glob("*.xml"))
@@ -24,13 +26,9 @@ NVIDIA = [path.stem for path in TOPOLOGIES if "[10de:" in path.read_text()]
 
 # NVML reads its description anew each time that it is started, so that one process can ask about all machines.
 ASK = """
-import os, pickle, sys
+import pickle, sys
 from hwnuma.devices.nvml import NvmlGpus
-answers = {}
-for line in sys.stdin.read().splitlines():
-    os.environ["HWNUMA_FAKE_NVML"] = line
-    answers[line] = NvmlGpus().gpus()
-sys.stdout.buffer.write(pickle.dumps(answers))
+sys.stdout.buffer.write(pickle.dumps(NvmlGpus().gpus()))
 """
 
 
@@ -44,23 +42,19 @@ def _with_affinity(machine: Machine, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], tuple[Gpu, ...]]:
-    """What NVML tells of each machine, with and without CPU affinities."""
+def told(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool], tuple[Gpu, ...]]:
+    """What NVML tells of a machine, with or without CPU affinities."""
     require(fake_nvml.compiler(), "there is no C compiler to build the fake NVML with")
-    descriptions: dict[tuple[str, bool], Path] = {}
-    for name in NVIDIA:
+
+    @cache
+    def gpus_of(name: str, affinity: bool) -> tuple[Gpu, ...]:
         machine = load_machine(name)
         gpus = TopologyGpus(machine, "nvidia").gpus()
-        for affinity in (False, True):
-            path = tmp_path_factory.mktemp(name) / "nvml.txt"
-            path.write_text(FakeNvml.of(_with_affinity(machine, gpus) if affinity else gpus).text())
-            descriptions[name, affinity] = path
-    environment = os.environ | FakeNvml().variables(tmp_path_factory.mktemp("environment"))
-    lines = "\n".join(map(str, descriptions.values())).encode()
-    command = [sys.executable, "-c", ASK]
-    done = subprocess.run(command, env=environment, input=lines, stdout=subprocess.PIPE, check=True, timeout=300)
-    answers = pickle.loads(done.stdout)
-    return {key: answers[str(path)] for key, path in descriptions.items()}
+        driver = FakeNvml.of(_with_affinity(machine, gpus) if affinity else gpus)
+        found: tuple[Gpu, ...] = pickle.loads(output_of(ASK, driver.env(tmp_path_factory.mktemp(name))))
+        return found
+
+    return gpus_of
 
 
 def _places(made: Plan) -> list[tuple[str | None, str, str, str]]:
@@ -79,14 +73,12 @@ def _by_topology(name: str, mode: AffinityMode) -> list[tuple[str | None, str, s
 
 @pytest.mark.parametrize("mode", list(AffinityMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("affinity", [False, True], ids=["nvml", "nvml-with-affinity"])
-@pytest.mark.parametrize("name", NVIDIA)
-def test_same_plan(
-    told: dict[tuple[str, bool], tuple[Gpu, ...]], name: str, affinity: bool, mode: AffinityMode
-) -> None:
+@pytest.mark.parametrize("name", quick_few(NVIDIA))
+def test_same_plan(told: Callable[[str, bool], tuple[Gpu, ...]], name: str, affinity: bool, mode: AffinityMode) -> None:
     """Each rank gets the same CPUs and nodes, or the same error, whether NVML or the topology tells the GPUs."""
     machine = load_machine(name)
     by_topology = _by_topology(name, mode)
-    by_nvml = _places(plan(machine, told[name, affinity], mode))
+    by_nvml = _places(plan(machine, told(name, affinity), mode))
     assert by_nvml == by_topology
     placed = sum(1 for row in by_nvml if not row[3])
     print(f"\n{name:28} {mode.value:13} nvml == topology: {placed} of {len(by_nvml)} ranks placed")

@@ -47,16 +47,17 @@ def sh(script: str, *words: str, **environment: str) -> subprocess.CompletedProc
 @pytest.mark.fault("disk", "standard output is full (/dev/full), or closed", "gives one line and exit status 2")
 @pytest.mark.parametrize("words", WRITERS.values(), ids=WRITERS)
 @pytest.mark.parametrize(
-    ("redirection", "reason"),
-    [
-        (">/dev/full", "cannot write to standard output: No space left on device"),
-        (">&-", "standard output is closed"),
-    ],
+    ("is_full", "reason"),
+    [(True, "cannot write to standard output: No space left on device"), (False, "standard output is closed")],
     ids=["full", "closed"],
 )
-def test_what_cannot_be_written_is_an_error(words: tuple[str, ...], redirection: str, reason: str) -> None:
+def test_what_cannot_be_written_is_an_error(words: tuple[str, ...], is_full: bool, reason: str) -> None:
     """Every command, its help included: exit status 2 and one line."""
-    done = sh(f'exec "$@" {redirection}', *words)
+    if is_full:
+        with Path("/dev/full").open("wb") as full:
+            done = hwnuma(words, clean_environment(), output=full)
+    else:
+        done = sh('exec "$@" >&-', *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("hwnuma")
@@ -69,11 +70,8 @@ def test_a_reader_that_has_had_enough_is_no_error(words: tuple[str, ...]) -> Non
     """`hwnuma plan | head -1`, with a reader that is gone before anything is written."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [*HWNUMA, *words],
-        stdout=writer, stderr=subprocess.PIPE, text=True, check=False, env=clean_environment(), timeout=60,
-    )  # fmt: skip
-    os.close(writer)
+    with os.fdopen(writer, "wb") as pipe:
+        done = hwnuma(words, clean_environment(), output=pipe)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -139,13 +137,8 @@ EVIL = "a\x1b[31m\n\r\x07\x9b\u202eb"
 @pytest.mark.parametrize("byte", [b"", b"\xff"], ids=["text", "bytes"])
 def test_an_odd_argument_is_one_line_that_only_shows_it(words: tuple[str, ...], byte: bytes) -> None:
     """Whatever an argument holds, also bytes that are no text: an error of one printable line, and no traceback."""
-    if not byte:
-        told = hwnuma(words, clean_environment())
-        _one_printable_line(told.returncode, told.stdout, told.stderr)
-        return
-    arguments = [word.encode().replace(EVIL.encode(), EVIL.encode() + byte) for word in words]
-    done = subprocess.run([*HWNUMA, *arguments], capture_output=True, check=False, env=clean_environment(), timeout=60)
-    _one_printable_line(done.returncode, done.stdout.decode(), done.stderr.decode())
+    done = hwnuma([word.replace(EVIL, EVIL + os.fsdecode(byte)) for word in words], clean_environment())
+    _one_printable_line(done.returncode, done.stdout, done.stderr)
 
 
 def _one_printable_line(status: int, output: str, said: str) -> None:

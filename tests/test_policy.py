@@ -624,6 +624,7 @@ def test_planning_grows_as_the_machine_does(mode: str) -> None:
     assert seconds(lambda: plan(replace(big), many, mode)) < 100 * seconds(lambda: plan(replace(small), few, mode))
 
 
+@pytest.mark.slow  # half a second of CPU time a mode
 @pytest.mark.parametrize("mode", ALL_MODES)
 def test_planning_grows_as_the_ranks_do(mode: str) -> None:
     """32 and 512 ranks without GPUs, and all that is shown of them: 16 times as many are not 256 times the work."""
@@ -651,6 +652,7 @@ def test_a_number_of_ranks_that_no_machine_runs_is_refused(gpus: int, options: d
         plan(synthetic("numa:1 core:8 pu:1"), on_nodes(*[0] * gpus), "node", **options)
 
 
+@pytest.mark.slow  # the most that there may be
 def test_as_many_ranks_as_the_bound_are_planned() -> None:
     """MPI jobs run several ranks a CPU: no number below the bound is too many for the modes that share."""
     made = plan(synthetic("numa:2 core:4 pu:1"), (), "node", ranks=MOST_RANKS)

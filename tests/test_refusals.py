@@ -15,6 +15,7 @@ import hwnuma
 from hwnuma import Binding, BindingError, CpuSet, OptionError
 from hwnuma.processes import procfs
 from hwnuma.processes.binding import LARGEST_CPU
+from tests import forked
 from tests.affinity import BEFORE, FIRST, LAST
 from tests.namespaces import can_unshare, with_anothers_proc, without_proc
 from tests.processes import FIFTY_THREADS, clean_environment, waiting
@@ -31,9 +32,12 @@ MY_CPUS = (sys.executable, "-c", "import os; print(*os.sched_getaffinity(0))")
 
 def run(*command: str, status: int) -> subprocess.CompletedProcess[str]:
     """Run a command, check its exit status, and that no traceback is all that it says."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=clean_environment(), timeout=60
-    )  # fmt: skip
+    if command[: len(HWNUMA)] == HWNUMA:
+        done = forked.hwnuma(command[len(HWNUMA) :], clean_environment())
+    else:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=clean_environment(), timeout=60
+        )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done

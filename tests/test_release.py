@@ -66,6 +66,7 @@ def test_pages_show_files_of_this_version(page: Path) -> None:
     assert set(shown) <= {written_version()}
 
 
+@pytest.mark.slow  # towncrier starts four times
 @pytest.mark.parametrize(
     ("name", "accepted"),
     [("+capture-names.fixed.md", True), ("17.added.md", True), ("17.fix.md", False), ("17.md", False)],

@@ -30,11 +30,11 @@ from hwnuma.report.json_schema import COMMON, PRINTED_BY, json_schema, read_sche
 from tests import fake_nvml, forked
 from tests.captured_plans import MODES, OPTION_SETS, loaded_once, plans
 from tests.conftest import ROOT, TOPOLOGIES
+from tests.every_machine import MACHINES, every_machine
 from tests.fake_nvml import FakeGpu, FakeMig, FakeNvml
 from tests.processes import clean_environment, waiting
 from tests.require import require
 
-MACHINES = sorted(path.stem for path in TOPOLOGIES.glob("*.xml"))
 OLD = sorted((Path(__file__).parent / "old_json").glob("*.json.gz"))
 FILES = sorted(
     path.name.removesuffix(".schema.json") for path in (ROOT / "hwnuma/report/schemas").glob("*.schema.json")
@@ -214,7 +214,7 @@ def _plans(name: str, option_sets: Sequence[tuple[str, ...]], modes: Sequence[st
     return [{**json.loads(text), "topology": str(file)} for text in made.values() if text.startswith("{")]
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@every_machine
 def test_plans_of_every_machine(name: str) -> None:
     """In every mode; without options, and with one that makes errors; with GPUs, and where there are none without."""
     found = _plans(name, ((), ("--minimum-cores", "1000")))
@@ -246,6 +246,7 @@ def test_a_plan_that_is_strict_lacks_nothing(printed: Any) -> None:
     assert strict("plan").is_valid({**made, "bindings": [first]})
 
 
+@pytest.mark.slow  # half a second a command
 @pytest.mark.parametrize("command", ["show", "gpus", "topo"])
 def test_looks_at_every_machine(command: str, printed: Any) -> None:
     """Machines with GPUs and without, and a synthetic one."""
@@ -364,6 +365,7 @@ def test_there_are_old_files() -> None:
 # ---- the digest ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # every machine is shown
 def test_the_machine_is_the_same_whatever_its_file_is_called(tmp_path: Path, printed: Any) -> None:
     """Elsewhere, compressed, from standard input: `machine` is the same; of another machine it is another."""
     original = TOPOLOGIES / "dgx_h100.xml"

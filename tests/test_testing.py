@@ -29,6 +29,7 @@ from hwnuma.testing import FakeGpu, FakeMachine, FakeMig, FakeNvml, fake_nvml, m
 from hwnuma.testing.nvml import GPU_IS_LOST, NO_PERMISSION, build, compiler
 from tests.captured_plans import loaded_once, plans
 from tests.conftest import ROOT, TOPOLOGIES, load_machine
+from tests.every_machine import quick_few
 from tests.require import require
 
 pytest_plugins = ["pytester"]
@@ -128,7 +129,7 @@ def _planned_elsewhere(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("name", machines())
+@pytest.mark.parametrize("name", quick_few(machines()))
 def test_every_machine_gives_the_plans_of_its_file(name: str) -> None:
     """In every mode, what plans for this system plans for that machine."""
     try:
@@ -604,6 +605,7 @@ def test_the_plugin_imports_nothing_until_it_is_used(pytester: pytest.Pytester) 
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
+@pytest.mark.slow  # a pytest of its own
 def test_the_fixture_ends_with_its_test(pytester: pytest.Pytester) -> None:
     """Without with, the machine is there until the test's end, also where the test fails."""
     pytester.makepyfile(

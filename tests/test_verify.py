@@ -20,6 +20,7 @@ from hwnuma.processes import procfs, refusals
 from hwnuma.processes.refusals import not_readable
 from hwnuma.processes.trust import why_foreign
 from hwnuma.processes.verification import Expected, audit_gpu_processes
+from tests import forked
 from tests.affinity import BEFORE, FIRST, LAST
 from tests.conftest import load_machine, synthetic
 from tests.fake_nvml import FakeGpu, FakeNvml, compiler
@@ -36,10 +37,7 @@ NOBODY = 4194303  # more than any kernel numbers processes to
 
 def verify(*arguments: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``hwnuma verify`` and check its exit status."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hwnuma", "verify", *map(str, arguments)],
-        capture_output=True, text=True, check=False, env=clean_environment(**environment), timeout=60,
-    )  # fmt: skip
+    done = forked.hwnuma(["verify", *map(str, arguments)], clean_environment(**environment))
     assert done.returncode == status, done.stdout + done.stderr
     return done
 

@@ -19,9 +19,17 @@ from hwnuma.policy.planning import make_plan
 from tests.differential.machines import CORPUS_XML, FIXTURES
 
 _FILES = [*sorted(FIXTURES.glob("*.xml")), *sorted(CORPUS_XML.glob("*.xml"))]
+# Of the quick tests.
+_EACH = 4
 _PUBLISHED = 82
 
-every_file = pytest.mark.parametrize("path", _FILES, ids=lambda path: path.stem)
+every_file = pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if number % _EACH == 0 else pytest.mark.slow)
+        for number, path in enumerate(_FILES)
+    ],
+)
 
 
 def _gpus(machine: Machine) -> tuple[Gpu, ...]:
