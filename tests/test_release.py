@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.documentation.blocks import typed_by
 from tests.require import require
 
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
@@ -87,6 +88,24 @@ def test_a_fragment_with_a_wrong_name_is_refused(name: str, accepted: bool, tmp_
         )
     else:
         assert f"Invalid news fragment name: {name}" in done.stderr
+
+
+@pytest.mark.slow  # towncrier starts twice
+def test_a_release_is_cut_as_the_pages_say(tmp_path: Path) -> None:
+    """A fragment by the command of changelog.d's page, then the release by that of Releasing: it is in CHANGELOG.md."""
+    pytest.importorskip("towncrier", reason="towncrier is not installed (the extra lint)")
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "changelog.d").mkdir()
+    (tmp_path / "CHANGELOG.md").write_text(CHANGELOG.replace(f"[{written_version()}]", "[0.0.1]"))
+    for page in ("changelog.d/README.md", "docs/developers/releasing.md"):
+        [block] = typed_by("tests/test_release.py", page)
+        done = subprocess.run(["bash", "-euc", block.text], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    told = (tmp_path / "CHANGELOG.md").read_text()
+    assert re.search(rf"## \[{written_version()}\] - [-\d]+\n\n### Fixed\n\n- What they can do now, or", told)
+    assert told.index(f"## [{written_version()}]") < told.index("## [0.0.1]")
+    assert list((tmp_path / "changelog.d").iterdir()) == []
 
 
 def test_parts_of_ci_are_those_of_nox() -> None:

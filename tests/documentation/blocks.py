@@ -8,20 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from textwrap import dedent
 
 from tests.conftest import ROOT
 
 PAGES = (
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/minilauncher/README.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(ROOT / folder / "README.md" for folder in ("changelog.d", "examples/minilauncher")),
     *sorted((ROOT / "docs").rglob("*.md")),
 )
 TYPED = ("sh", "console", "python")  # the languages; what is a "text" block is printed by something
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^(?P<indent> *)```(\w*)\n(.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 
 # Which test types a block, by the first of these that fits its page and its text. What is not matched fails a test.
 _TYPED_BY: tuple[tuple[str, str, str], ...] = (
     (r"README\.md", r"^python3 -m venv", ".ci/run"),
     (r"CONTRIBUTING\.md", r"^python3 -m venv", "tests/documentation/test_clone.py"),
+    (r"changelog\.d/README\.md|docs/developers/releasing\.md", r"bin/towncrier", "tests/test_release.py"),
     (r"docs/tutorial\.md", r"^\$ ", "tests/documentation/test_clone.py"),
     (r"docs/.*", r"^\$ hwnuma .*fixtures/", "tests/test_docs.py"),
     (r"docs/how-to/(half-a-machine|no-gpu)\.md", r"hwnuma (plan|exec) ", "tests/documentation/test_commands.py"),
@@ -84,8 +87,9 @@ def blocks() -> Iterator[Block]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for found in _BLOCK.finditer(text):
-            if found[1] in TYPED:
-                yield Block(str(page.relative_to(ROOT)), text[: found.start()].count("\n") + 1, found[1], found[2])
+            language, typed = found[2], dedent(found[3])
+            if language in TYPED:
+                yield Block(str(page.relative_to(ROOT)), text[: found.start()].count("\n") + 1, language, typed)
 
 
 def typed_by(module: str, page: str = "") -> list[Block]:
