@@ -174,22 +174,20 @@ class _Assignment:
     def _first_choices(
         self, gpu: int, choice: int, choices: Sequence[int], willing: Sequence[int], unsettled: int, locked: int
     ) -> None:
-        """Give a GPU the first NICs that leave the unsettled ones an answer with loads that are as even."""
-        decided = ~choice
-        while open_ := self.taken[gpu] & ~decided:
-            first = next(_members(open_))
-            if not self._may_have(choice & ~self.taken[gpu] & ((1 << first) - 1), unsettled):
-                decided |= 1 << first
+        """Give a GPU the first NICs that leave the unsettled ones an answer with loads that are as even.
+
+        The sets of NICs that it can have are the bases of a matroid, as those of flows of least cost are (Murota:
+        Discrete Convex Analysis, 9). So each of its NICs is given up once, the last one first, for the first that can
+        be had for it: a later exchange makes none possible that comes before what was kept or taken.
+        """
+        for given_up in reversed(list(_members(self.taken[gpu] & choice))):
+            wanted = choice & ~self.taken[gpu] & ((1 << given_up) - 1)
+            if not self._may_have(wanted, unsettled):
                 continue
-            for given_up in reversed(list(_members(open_))):
-                exchange = _Exchange(self, given_up, choices, (willing, unsettled), locked)
-                better = exchange.possible & choice & ~self.taken[gpu] & ((1 << first) - 1)
-                if better:
-                    first = next(_members(better))
-                    self.drop(gpu, given_up)
-                    exchange.make(gpu, first)
-                    break
-            decided |= 1 << first
+            exchange = _Exchange(self, given_up, choices, (willing, unsettled), locked)
+            if better := exchange.possible & wanted:
+                self.drop(gpu, given_up)
+                exchange.make(gpu, next(_members(better)))
 
 
 class _Exchange:
