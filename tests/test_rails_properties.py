@@ -122,6 +122,11 @@ def test_beside_a_nic_that_is_full_the_others_are_evened_out(wanted: int) -> Non
     assert balanced([far_from_it] * 2 + [near_it] * 3) == [[others[0]], [others[1]], [wanted], [wanted], [3]]
 
 
+def test_a_nic_that_is_too_full_gives_up_as_many_as_it_must() -> None:
+    """Four GPUs are as near to both NICs and come first, four more have only one of the two."""
+    assert nearest([[0, 0]] * 4 + [[0, 9]] * 4) == [[1]] * 4 + [[0]] * 4
+
+
 def test_no_gpu_and_no_nic() -> None:
     """Nothing is given where there is nobody to give to."""
     assert nearest([]) == []
