@@ -231,7 +231,7 @@ def test_threads_that_are_to_be_left_alone_are() -> None:
     """As if they were pinned, though they are where the leader is."""
     with thread_at(BEFORE) as other, Topology.for_binding(cpuset=LAST) as topology:
         applied = Applied(Binding(0, cpuset=LAST))
-        carry_out(topology, applied, left_alone={other})
+        carry_out(topology, applied, all_threads=False, migrate=False, left_alone={other})
         assert (affinity(), affinity(other), applied.kept) == (LAST, BEFORE, {other: BEFORE})
         applied.undo(topology)
 

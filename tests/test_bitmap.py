@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hwnuma import CpuSet, NodeSet, OptionError
 from hwnuma.hwloc.library import list_text, new_bitmap, parse_list, read_bitmap
-from hwnuma.model.bitmap import joined, union
+from hwnuma.model.bitmap import Bitmap, joined, union
 
 indexes = st.sets(st.integers(0, 4095), max_size=60)
 dense = st.builds(
@@ -84,7 +84,7 @@ def test_mask_groups_may_lack_their_zeros() -> None:
     assert CpuSet.from_mask_text("0xf,0x1") == CpuSet("0,32-35")  # printf's %#x
 
 
-@pytest.mark.parametrize("text", ["", ",", "ff,", "0x", "g", "-1", "+1", "f_f", "0x0xf", "f f", "\u0661"])
+@pytest.mark.parametrize("text", ["", ",", "ff,", "0x", "g", "X", "fX", "-1", "+1", "f_f", "0x0xf", "f f", "\u0661"])
 def test_other_masks_are_refused(text: str) -> None:
     """Also what Python's int() would take: signs, underscores, other scripts' digits."""
     with pytest.raises(OptionError, match="is no node mask: hexadecimal words with commas"):
@@ -135,6 +135,7 @@ def test_sets_are_joined() -> None:
         ("3-13:2/5", "3-4,8-9,13"),
         ("0-31:8/8", "0-31"),
         ("5-5:1/9", "5"),
+        ("0-9:1/999999999", "0"),
         ("1,0,2", "0-2"),
     ],
 )
@@ -144,12 +145,22 @@ def test_the_kernels_list_form_is_read(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "1-", "-1", "3-1", "1:2", "0-3:3/2", "0-3:1/0", "0-3:0/0", "9999999999999", "0x3", "1 2", "٣"]
+    "text",
+    [
+        *("a", "1-", "-1", "3-1", "1:2", "0-3:3/2", "0-3:1/0", "0-3:0/0", "9999999999999", "0x3", "1 2", "٣"),
+        "0-9:1/1000000000",
+    ],
 )
 def test_other_text_is_refused(text: str) -> None:
     """What is no list is an error that repeats the text, and never a guess."""
     with pytest.raises(OptionError, match="list"):
         CpuSet(text)
+
+
+def test_an_error_calls_a_set_of_anything_by_its_indexes() -> None:
+    """Ranks and GPUs are kept in such a set, too."""
+    with pytest.raises(OptionError, match="'a' is no index list: write indexes and ranges"):
+        Bitmap("a")
 
 
 @pytest.mark.parametrize("numbers", [[-1], [1 << 40]])

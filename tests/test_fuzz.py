@@ -71,26 +71,26 @@ def test_what_goes_wrong_is_counted(tmp_path: Path) -> None:
     assert "made 1: bare exceptions: \"bare exception KeyError: 'x'\"; the input is" in done.stdout
 
 
+def _printed(folder: Path, *words: str) -> list[str]:
+    """What a run that finds nothing prints, by lines."""
+    command = [sys.executable, "-m", "tests.fuzz", "--seed", "2", "--engine", "loop", "--folder", str(folder), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def test_the_figures_are_printed(tmp_path: Path) -> None:
     """A row for each target and the total; an exit status that says whether anything went wrong."""
-    words = (
-        "--executions",
-        "60",
-        "--seed",
-        "2",
-        "--engine",
-        "loop",
-        "--folder",
-        f"{tmp_path}/fuzz",
-        "--target",
-        "cpusets",
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz", *words], capture_output=True, text=True, check=False, cwd=ROOT, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    head, row, total, last = done.stdout.splitlines()
+    head, row, total, last = _printed(tmp_path / "fuzz", "--executions", "60", "--target", "cpusets")
     assert head.split()[:2] == ["target", "executions"]
     assert (row.split()[:2], total.split()[:2]) == (["cpusets", "60"], ["total", "60"])
     assert last.startswith("60 executions (seed 2, loop, ")
     assert last.endswith("; 0 went wrong")
+
+
+def test_several_processes_share_the_inputs_of_a_target(tmp_path: Path) -> None:
+    """Each input is one's: the figures are those of one process, and one that has none left to feed ends."""
+    words = ("--executions", "4", "--target", "cpusets", "--jobs")
+    one, five = (_printed(tmp_path / jobs, *words, jobs) for jobs in ("1", "5"))
+    assert one[:-1] == five[:-1]
+    assert {each.name for each in (tmp_path / "5").glob("*.notes")} == {f"cpusets-{n}.notes" for n in range(4)}

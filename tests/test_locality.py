@@ -248,6 +248,7 @@ def test_a_plan_goes_by_an_nccl_file_or_by_torchs_node_zero() -> None:
     nodes = {"0000:01:00.0": 2}
     strict = make_plan(machine, gpus, NumaOptions("node"), nccl_nodes=nodes)
     assert [(str(binding.cpuset), binding.error is None) for binding in strict] == [("8-11", True), ("", False)]
+    assert [binding.locality for binding in strict] == ["nccl", ""]
     made = make_plan(machine, gpus, NumaOptions("node", unknown_locality="node0"), nccl_nodes=nodes)
     assert [(str(binding.cpuset), binding.locality) for binding in made] == [("8-11", "nccl"), ("0-3", "node0")]
 

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.mutation.fresh import pass_with
 from tests.mutation.mutants import mutants_of
 from tests.mutation.page import page, reasons
 from tests.mutation.plugin import ELSEWHERE, FOUND, SURVIVED, UNREACHED, put_into
@@ -122,6 +123,31 @@ def test_what_tests_start_has_the_fault(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PRINT_TWICE, PRINT_TWICE]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["True", "True"]
+
+
+LOOKS_AT_A_CONSTANT = """
+from hwnuma.model import table
+def test_a_constant():
+    assert table.CONSTANT == 1
+"""
+
+
+def test_a_fault_outside_of_functions_is_found_in_a_fresh_python(tmp_path: Path) -> None:
+    """There pytest loads the module with the fault, and its tests fail of that alone."""
+    tests = tmp_path / "test_made.py"
+    tests.write_text(LOOKS_AT_A_CONSTANT)
+    module = Path("hwnuma/model/table.py")
+    source = (ROOT / module).read_text()
+    passed = [pass_with(f"{source}CONSTANT = {number}\n", module, [str(tests)]) for number in (1, 2)]
+    assert passed == [True, False]
+
+
+def test_a_fault_that_is_not_loaded_is_no_survivor(tmp_path: Path) -> None:
+    """Tests that pass without it say nothing."""
+    tests = tmp_path / "test_made.py"
+    tests.write_text("def test_nothing(): pass\n")
+    with pytest.raises(SystemExit, match=r"hwnuma/model/none.py was not loaded with its fault"):
+        pass_with("", Path("hwnuma/model/none.py"), [str(tests)])
 
 
 def test_the_page_counts_what_was_tried_and_names_what_survives() -> None:

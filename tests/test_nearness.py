@@ -38,6 +38,11 @@ def _device(address: str, *bridges: str, nodes: str = "0") -> PciDevice:
     return PciDevice(address, 0, 0, 0, "Package", CpuSet("0-3"), NodeSet(nodes), bridges=bridges)
 
 
+def test_a_distance_is_the_place_of_its_word() -> None:
+    """What docs/explanation/rails.md says: `balance` compares sums of these."""
+    assert [f"{word} {int(word)}" for word in Nearness] == ["X 0", "PIX 1", "PXB 2", "PHB 3", "NODE 4", "SYS 5"]
+
+
 @pytest.mark.parametrize(
     ("one", "other", "word"),
     [

@@ -84,13 +84,13 @@ def test_each_policy_is_the_brute_force_optimum(part: int) -> None:
 def test_ties_are_broken_by_gpu_then_nic() -> None:
     """Of all answers that are as good, to the last load, it is the first: GPU 0's first NIC, then GPU 1's, and so on.
 
-    Compared with all answers that there are, for one and for two NICs a GPU.
+    Compared with all answers that there are, for one to three NICs a GPU.
     """
     random = Random(_SEED)
     for _ in range(min(PROPERTY_MACHINES, 700)):
         distances = _made(random, 4)
         nics = len(distances[0])
-        each = random.randint(1, min(2, nics))
+        each = random.randint(1, min(3, nics))
         answers = [list(map(list, one)) for one in product(combinations(range(nics), each), repeat=len(distances))]
 
         def as_near(answer: list[list[int]]) -> bool:
@@ -120,6 +120,11 @@ def test_beside_a_nic_that_is_full_the_others_are_evened_out(wanted: int) -> Non
     far_from_it = [0 if nic in others else 9 for nic in range(4)]
     near_it = [{wanted: 0, 3: 1}.get(nic, 9) for nic in range(4)]
     assert balanced([far_from_it] * 2 + [near_it] * 3) == [[others[0]], [others[1]], [wanted], [wanted], [3]]
+
+
+def test_a_nic_that_is_too_full_gives_up_as_many_as_it_must() -> None:
+    """Four GPUs are as near to both NICs and come first, four more have only one of the two."""
+    assert nearest([[0, 0]] * 4 + [[0, 9]] * 4) == [[1]] * 4 + [[0]] * 4
 
 
 def test_no_gpu_and_no_nic() -> None:

@@ -162,6 +162,16 @@ PIECES = st.sampled_from(["0", "1", "2", "3", "4", *ODD, *NAMED])
 LISTS = st.one_of(st.lists(PIECES, max_size=6).map(",".join), st.text("0123,,-+. xGPUMI\u0661", max_size=12))
 NAMES = st.sampled_from([CVD, ROCR, HIP, ZE, "CUDA_DEVICE_ORDER", "ZE_FLAT_DEVICE_HIERARCHY"])
 ENVIRONMENTS = st.dictionaries(NAMES, LISTS, max_size=4)
+
+
+@pytest.mark.parametrize(("length", "cut"), [(700, ""), (701, "…")])
+def test_a_list_is_repeated_up_to_700_characters(length: int, cut: str) -> None:
+    """It may be as long as an environment; what a warning repeats of it is not."""
+    value = "x,".ljust(length, "y")
+    (warning,) = visible_gpus(FOUR, {CVD: value}).warnings
+    assert warning.startswith(f"{CVD}={value[:700]}{cut}: the list ends before 'x', which ")
+
+
 # How long an example takes says more about the machine's load than about the code.
 properties = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KNOWN = st.sampled_from([machine for name, machine in MACHINES.items() if name != "saved"])

@@ -33,7 +33,7 @@ def nearest(distances: Distances, each: int = 1) -> list[list[int]]:
     Returns:
         Of each GPU the numbers of its NICs, sorted.
     """
-    state = _Assignment(len(distances), len(distances[0]) if distances else 0)
+    state = _Assignment(len(distances), _width(distances))
     choices = []
     classes: dict[tuple[int, ...], tuple[int, int]] = {}  # GPUs of one switch have equal rows
     for gpu, row in enumerate(map(tuple, distances)):
@@ -68,6 +68,11 @@ def balanced(distances: Distances, each: int = 1) -> list[list[int]]:
         for _ in range(each):
             flow.add(gpu)
     return flow.settled_among_equals()
+
+
+def _width(distances: Distances) -> int:
+    """How many NICs there are; none where no GPU tells."""
+    return len(next(iter(distances), ()))
 
 
 def _mask(members: Iterator[int] | Sequence[int]) -> int:
@@ -117,7 +122,7 @@ class _Assignment:
 
         Args:
             choices: of each GPU the NICs that it may give up or take; it keeps what else it has.
-            locked: the NICs whose load must stay as it is.
+            locked: the NICs whose load must stay as it is, which is as much as any may carry.
         """
         self._even_out(choices, locked)
         willing = [0] * len(self.load)  # of each NIC, the GPUs that may take it
@@ -127,7 +132,7 @@ class _Assignment:
         for choice, gpus in alike.items():
             for nic in _members(choice):
                 willing[nic] |= gpus
-        unsettled = (1 << len(self.taken)) - 1
+        unsettled = sum(alike.values())
         for gpu, choice in enumerate(choices):
             unsettled ^= 1 << gpu
             self._first_choices(gpu, choice, choices, willing, unsettled, locked)
@@ -138,12 +143,11 @@ class _Assignment:
         improved = True
         while improved:
             improved = False
-            emptiest = min((load for load, nics in self.of_load.items() if nics & ~locked), default=0)
-            full = [nic for nic, load in enumerate(self.load) if load >= emptiest + 2 and not locked >> nic & 1]
-            for nic in sorted(full, key=lambda nic: (-self.load[nic], nic)):
-                improved |= self._relieve(nic, choices, locked)
+            emptiest = min(self.load, default=0)
+            for nic in [nic for nic, load in enumerate(self.load) if load >= emptiest + 2 and not locked >> nic & 1]:
+                improved |= self._relieve(nic, choices)
 
-    def _relieve(self, fuller: int, choices: Sequence[int], locked: int) -> bool:
+    def _relieve(self, fuller: int, choices: Sequence[int]) -> bool:
         """Take one GPU off a NIC, if a path leads to one that is emptier by two or more."""
         came_from: dict[int, tuple[int, int]] = {}
         seen, queue = 1 << fuller, [fuller]
@@ -155,8 +159,7 @@ class _Assignment:
                     seen |= 1 << other
                     came_from[other] = (gpu, nic)
                     queue.append(other)
-        ends = [nic for nic in came_from if not locked >> nic & 1]
-        emptier = min(ends, key=lambda nic: (self.load[nic], nic), default=fuller)
+        emptier = min(came_from, key=lambda nic: (self.load[nic], nic), default=fuller)
         if self.load[emptier] > self.load[fuller] - 2:
             return False
         while emptier != fuller:
@@ -174,22 +177,20 @@ class _Assignment:
     def _first_choices(
         self, gpu: int, choice: int, choices: Sequence[int], willing: Sequence[int], unsettled: int, locked: int
     ) -> None:
-        """Give a GPU the first NICs that leave the unsettled ones an answer with loads that are as even."""
-        decided = ~choice
-        while open_ := self.taken[gpu] & ~decided:
-            first = next(_members(open_))
-            if not self._may_have(choice & ~self.taken[gpu] & ((1 << first) - 1), unsettled):
-                decided |= 1 << first
+        """Give a GPU the first NICs that leave the unsettled ones an answer with loads that are as even.
+
+        The sets of NICs that it can have are the bases of a matroid, as those of flows of least cost are (Murota:
+        Discrete Convex Analysis, 9). So each of its NICs is given up once, the last one first, for the first that can
+        be had for it: a later exchange makes none possible that comes before what was kept or taken.
+        """
+        for given_up in reversed(list(_members(self.taken[gpu] & choice))):
+            wanted = choice & ~self.taken[gpu] & ((1 << given_up) - 1)
+            if not self._may_have(wanted, unsettled):
                 continue
-            for given_up in reversed(list(_members(open_))):
-                exchange = _Exchange(self, given_up, choices, (willing, unsettled), locked)
-                better = exchange.possible & choice & ~self.taken[gpu] & ((1 << first) - 1)
-                if better:
-                    first = next(_members(better))
-                    self.drop(gpu, given_up)
-                    exchange.make(gpu, first)
-                    break
-            decided |= 1 << first
+            exchange = _Exchange(self, given_up, choices, (willing, unsettled), locked)
+            if better := exchange.possible & wanted:
+                self.drop(gpu, given_up)
+                exchange.make(gpu, next(_members(better)))
 
 
 class _Exchange:
@@ -269,7 +270,7 @@ class _CheapestFlow(_Assignment):
     """
 
     def __init__(self, distances: Distances, each: int) -> None:
-        nics = len(distances[0]) if distances else 0
+        nics = _width(distances)
         super().__init__(len(distances), nics)
         self.distances = distances
         # GPUs of one switch have equal rows: what is found out of a row, at the prices of the moment, is kept.
@@ -278,7 +279,7 @@ class _CheapestFlow(_Assignment):
         self._least: dict[int, int] = {}
         self._tight: dict[tuple[int, int], int] = {}
         self.limit = -(-len(distances) * each // max(1, nics))
-        self.gpu_price = [0] * len(distances)
+        self.gpu_price: dict[int, int] = {}
         self.nic_price = [0] * nics
 
     def _loss(self, gpu: int, nic: int) -> int:
@@ -301,7 +302,7 @@ class _CheapestFlow(_Assignment):
 
     def add(self, gpu: int) -> None:
         """Give a GPU one more NIC, moving others on where that is cheapest: Dijkstra's search from it to a free NIC."""
-        if not self.taken[gpu]:
+        if gpu not in self.gpu_price:
             self.gpu_price[gpu] = self._first_price(gpu)
         at_once = self._free_of_loss(gpu) & ~self.taken[gpu] & ~self.of_load[self.limit]
         if at_once:  # what the search would find first
@@ -320,7 +321,7 @@ class _CheapestFlow(_Assignment):
             for holder in _members(self.holders[nic]):
                 # Giving up a NIC loses what taking it won: not below nothing, at these prices.
                 through = cost - self._loss(holder, nic)
-                if through < reached_gpus.get(holder, through + 1):
+                if holder not in reached_gpus or through < reached_gpus[holder]:
                     reached_gpus[holder] = through
                     self._reach(holder, through, nic, reached_nics, came_from, heap)
         self._reprice(cost, reached_gpus, reached_nics)
@@ -333,13 +334,14 @@ class _CheapestFlow(_Assignment):
 
     def _reprice(self, cost: int, reached_gpus: dict[int, int], reached_nics: dict[int, int]) -> None:
         """Let the prices follow a search that found a free NIC at a cost, so that no loss is below nothing again."""
-        if cost == 0:
+        if not cost:
             return
         self._least.clear()
         self._tight.clear()
-        for prices, reached in ((self.gpu_price, reached_gpus), (self.nic_price, reached_nics)):
-            for other, spent in reached.items():
-                prices[other] -= max(0, cost - spent)
+        for gpu, spent in reached_gpus.items():
+            self.gpu_price[gpu] -= max(0, cost - spent)
+        for nic, spent in reached_nics.items():
+            self.nic_price[nic] -= max(0, cost - spent)
 
     def _reach(
         self,
@@ -355,7 +357,7 @@ class _CheapestFlow(_Assignment):
         row, prices, taken = self.distances[gpu], self.nic_price, self.taken[gpu]
         for other, price in enumerate(prices):
             cost = start + row[other] - price
-            if cost < reached.get(other, 1 << 62) and not taken >> other & 1:
+            if (other not in reached or cost < reached[other]) and not taken >> other & 1:
                 reached[other] = cost
                 came_from[other] = (gpu, nic)
                 heappush(heap, (cost, other))

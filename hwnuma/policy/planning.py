@@ -94,7 +94,7 @@ def _move_to_nearest(machine: Machine, claims: Iterable[Claim], options: NumaOpt
             if within.isdisjoint(machine.allowed_cpuset):
                 claim.error = _no_allowed_cpus(machine, claim, within)
         if options.no_allowed_cpus is NoAllowedCpus.NEAREST and isinstance(claim.error, NoAllowedCpusError):
-            home = claim.locality.nodes[0] if claim.locality.nodes else None
+            home = next(iter(claim.locality.nodes), None)
             number = None if home is None else home.os_index
             if number not in nearest:
                 nearest[number] = _nearest_usable(machine, home)
@@ -106,26 +106,28 @@ def _move_to_nearest(machine: Machine, claims: Iterable[Claim], options: NumaOpt
 def _nearest_usable(machine: Machine, home: NumaNode | None) -> NumaNode | None:
     """The node with CPUs to use that is nearest by the kernel's distances, then by package, then by number."""
 
-    def farness(node: NumaNode) -> tuple[int, bool, int]:
+    def farness(node: NumaNode) -> tuple[float, ...]:
         if home is None:
-            return 0, False, node.os_index
+            return (node.os_index,)
         distance = machine.distances.between(home.os_index, node.os_index)
         same_package = not machine.package_cpus(home).isdisjoint(node.cpuset)
-        return distance if distance is not None else 1 << 16, not same_package, node.os_index
+        return float("inf") if distance is None else distance, not same_package, node.os_index
 
     return min(machine.nodes_of(machine.allowed_cpuset), key=farness, default=None)
 
 
 def _settle(machine: Machine, claims: Sequence[Claim], options: NumaOptions) -> None:
     """Give every claim that has a node its CPUs, or the error that says why it gets none."""
+    homes: dict[int, NumaNode] = {}
     by_node: dict[int, list[Claim]] = {}
     for claim in claims:
         if claim.error is None:
+            homes[claim.node.os_index] = claim.node
             by_node.setdefault(claim.node.os_index, []).append(claim)
-    idle = _idle_nodes(machine, by_node) if options.use_idle_nodes else {}
+    idle = _idle_nodes(machine, homes, by_node) if options.use_idle_nodes else {}
     share, preferred = SHARES[options.affinity_mode], preferred_first(machine, options)
     for number, sharers in by_node.items():
-        for node in (sharers[0].node, *idle.get(number, ())):
+        for node in (homes[number], *idle.get(number, ())):
             _share_node(machine, node, sharers, share, preferred)
         for claim in sharers:
             # What one node is too small for, another may have given.
@@ -149,14 +151,15 @@ def _share_node(
         claim.mask |= part
 
 
-def _idle_nodes(machine: Machine, by_node: Mapping[int, Sequence[Claim]]) -> dict[int, list[NumaNode]]:
+def _idle_nodes(
+    machine: Machine, homes: Mapping[int, NumaNode], by_node: Mapping[int, Sequence[Claim]]
+) -> dict[int, list[NumaNode]]:
     """Hand each node without GPUs to one with GPUs in the same package: the nearest, then the least endowed."""
     endowed: dict[int, list[NumaNode]] = {}
-    homes = [sharers[0].node for sharers in by_node.values()]
     for idle in machine.nodes_of(machine.allowed_cpuset):
         package = machine.package_cpus(idle)
-        near = [home for home in homes if not home.cpuset.isdisjoint(package)]
-        if idle.os_index in by_node or not near:
+        near = [home for home in homes.values() if not home.cpuset.isdisjoint(package)]
+        if idle.os_index in homes or not near:
             continue
 
         def cost(home: NumaNode, idle: NumaNode = idle) -> tuple[int, float, int]:

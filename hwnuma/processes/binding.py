@@ -189,8 +189,8 @@ def carry_out(
     topology: Topology,
     applied: Applied,
     *,
-    all_threads: bool = False,
-    migrate: bool = False,
+    all_threads: bool,
+    migrate: bool,
     will_exec: bool = False,
     left_alone: Collection[int] = (),
 ) -> None:

@@ -1,7 +1,7 @@
 """Fuzz all that reads what others wrote, and print what came of it.
 
-Each target is fed by a process of its own, so that one that dies is counted, with the input that killed it, and the
-rest goes on. Inputs that go wrong are kept under build/fuzz.
+Each target is fed by a process of its own, or by several where there are more jobs than targets, so that one that dies
+is counted, with the input that killed it, and the rest goes on. Inputs that go wrong are kept under build/fuzz.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.fuzz.targets import TARGETS, Target
-from tests.fuzz.worker import KINDS, Notes, say_wrong
+from tests.fuzz.worker import KINDS, Bounds, Notes, Part, number_of, say_wrong
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -30,9 +32,16 @@ def main() -> int:
     chosen = [TARGETS[name] for name in arguments.target or TARGETS]
     engine = arguments.engine or ("atheris" if importlib.util.find_spec("atheris") else "loop")
     started = time.monotonic()
+    parts = max(1, arguments.jobs // len(chosen))
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = [pool.submit(_run, target, engine, arguments, _bounds(target, chosen, arguments)) for target in chosen]
-        counts = {target.name: run.result() for target, run in zip(chosen, runs, strict=True)}
+        runs = {
+            target.name: [
+                pool.submit(_run, target, engine, arguments, (part, parts), _bounds(target, chosen, arguments))
+                for part in range(parts)
+            ]
+            for target in chosen
+        }
+        counts = {name: sum((run.result() for run in each), Counter[str]()) for name, each in runs.items()}
     wrong = _print(counts, f"seed {arguments.seed}, {engine}, {time.monotonic() - started:.0f} s")
     return 1 if wrong else 0
 
@@ -56,22 +65,25 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _bounds(target: Target, chosen: list[Target], arguments: argparse.Namespace) -> tuple[int, float]:
+def _bounds(target: Target, chosen: list[Target], arguments: argparse.Namespace) -> Bounds:
     """The executions and the seconds of a target: its share of the executions, and of the time the same as others."""
     executions = round(arguments.executions * target.share / sum(each.share for each in chosen))
     jobs = min(arguments.jobs, len(chosen))
     return executions, 60 * arguments.minutes * jobs / len(chosen)
 
 
-def _run(target: Target, engine: str, arguments: argparse.Namespace, bounds: tuple[int, float]) -> dict[str, int]:
-    """Run workers for a target until it has had its inputs or its time; one that dies is counted and replaced."""
-    executions, seconds = bounds
-    path, log = arguments.folder / f"{target.name}.notes", arguments.folder / f"{target.name}.log"
+def _run(target: Target, engine: str, arguments: argparse.Namespace, part: Part, bounds: Bounds) -> Counter[str]:
+    """Run workers for a part of a target until it has had its inputs or its time; one that dies is counted and replaced."""
+    first, parts = part
+    executions, seconds = len(range(first, bounds[0], parts)), bounds[1]
+    if arguments.executions and not executions:
+        return Counter()  # its share of a few; none would mean no end
+    path, log = (arguments.folder / f"{target.name}-{first}.{ending}" for ending in ("notes", "log"))
     ends = time.monotonic() + seconds
     while True:
         left = max(ends - time.monotonic(), 0.01) if seconds else 0
-        command = [sys.executable, "-m", "tests.fuzz.worker", engine, target.name, str(path), str(arguments.seed)]
-        command += [str(executions), str(left)]
+        command = [sys.executable, "-m", "tests.fuzz.worker", engine, target.name, str(path)]
+        command += map(str, (*part, arguments.seed, executions, left))
         with log.open("ab") as errors:
             worker = subprocess.run(command, stderr=errors, cwd=ROOT, check=False)
         notes = Notes(path)
@@ -79,15 +91,15 @@ def _run(target: Target, engine: str, arguments: argparse.Namespace, bounds: tup
             raise SystemExit(f"a worker for {target.name} ended with {worker.returncode}: see {log}")
         if worker.returncode:
             said = f"the process ended with {worker.returncode}"
-            say_wrong(target.name, notes.next, "signals", said, notes.unfinished, arguments.folder)
+            say_wrong(target.name, number_of(notes.next, part), "signals", said, notes.unfinished, arguments.folder)
             notes.end("signals")
         if (executions and notes.next >= executions) or (seconds and time.monotonic() >= ends):
-            return notes.counts
+            return Counter(notes.counts)
 
 
-def _print(counts: dict[str, dict[str, int]], how: str) -> int:
+def _print(counts: Mapping[str, Counter[str]], how: str) -> int:
     """Print the figures, and give how many inputs went wrong."""
-    total = {kind: sum(each[kind] for each in counts.values()) for kind in KINDS}
+    total = sum(counts.values(), Counter[str]())
     rows = [("target", "executions", *KINDS)]
     for name, each in [*counts.items(), ("total", total)]:
         rows.append((name, f"{sum(each.values()):,}", *(f"{each[kind]:,}" for kind in KINDS)))

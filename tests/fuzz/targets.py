@@ -61,7 +61,7 @@ class Target:
         read: reads the input; raises a HwnumaError to refuse it and BrokenPromiseError where a promise is not kept.
         seeds: gives the inputs that others are made of.
         mutations: how others are made.
-        share: of all executions: a reader that starts a process each time gets fewer.
+        share: of all executions: a reader that takes milliseconds gets fewer.
         seconds: the CPU time that one input may take.
     """
 
@@ -137,8 +137,36 @@ def _plan_on(machine: Machine) -> None:
             _promise(mode is not AffinityMode.EXCLUSIVE or not any(made.overlaps()), f"{options}: shares that overlap")
 
 
+# Machines of some kB, beside the fixtures of some 100 kB: read many times as fast, and with less in them that nobody
+# reads, so that a change more often matters. libhwloc writes them, each of its versions a little differently.
+_SMALL_MACHINES = (
+    "pu:1",
+    "core:2 pu:2",
+    "pack:2 [numa] l3:1 core:2 pu:2",
+    "pack:2 l3:1 [numa] core:2 pu:1",
+    "pack:2 [numa(memory=4GB)] [numa(memory=1GB)] core:2 pu:1",
+    "numa:4 pack:1 core:1 pu:2",
+    "pack:1 die:2 [numa] l3:2 core:1 pu:1",
+    "group:2 pack:1 [numa] l2:2 core:2 pu:1",
+)
+_DEVICES = (
+    b'<object type="Bridge" gp_index="9001" bridge_type="0-1" depth="0" bridge_pci="0000:[00-08]">'
+    b'<object type="PCIDev" gp_index="9002" pci_busid="0000:07:00.0" pci_type="0302 [10de:20b2] [0000:0000] a1"/>'
+    b'<object type="PCIDev" gp_index="9003" pci_busid="0000:08:00.0" pci_type="0207 [15b3:101b] [0000:0000] 00">'
+    b'<object type="OSDev" gp_index="9004" name="mlx5_0" osdev_type="3"><info name="Port1State" value="4"/></object>'
+    b"</object></object>"
+)
+
+
+def _small_topologies() -> list[bytes]:
+    """Each small machine, without devices and with a GPU and a NIC."""
+    made = [Topology.from_synthetic(each).export_xml().encode() for each in _SMALL_MACHINES]
+    parts = [each.rpartition(b"</object>") for each in made]  # the last object to end is the machine
+    return [*made, *(inside + _DEVICES + end + after for inside, end, after in parts)]
+
+
 def _topologies() -> list[bytes]:
-    return [path.read_bytes() for path in sorted(TOPOLOGIES.glob("*.xml"))]
+    return [*(path.read_bytes() for path in sorted(TOPOLOGIES.glob("*.xml"))), *_small_topologies()]
 
 
 # ---- sets --------------------------------------------------------------------------------------------------------

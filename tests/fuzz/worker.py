@@ -12,6 +12,9 @@ from pathlib import Path
 # How long a worker goes on, of which the first that is reached counts; 0 for no end.
 Bounds = tuple[int, float]  # executions, seconds
 
+# Which inputs of a target are a worker's, where several share them: one of so many, such as (0, 2) for the even ones.
+Part = tuple[int, int]
+
 KINDS = ("read", "refused", "signals", "bare exceptions", "over time", "over memory", "broken promises")
 _OF_WORD = {"bare exception": "bare exceptions", "broken promise": "broken promises"}
 
@@ -61,15 +64,27 @@ def _seconds() -> float:
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
+def number_of(place: int, part: Part) -> int:
+    """The number, among all of a target, of the input at a place among those of a part."""
+    first, parts = part
+    return first + parts * place
+
+
 class Worker:
     """Feeds a target, and says a line of each input that goes wrong."""
 
-    def __init__(self, target_name: str, notes: Path) -> None:
+    def __init__(self, target_name: str, notes: Path, part: Part = (0, 1)) -> None:
         from tests.fuzz.targets import TARGETS  # only now: Atheris is to see hwnuma's imports
 
         self.target = TARGETS[target_name]
         self.notes = Notes(notes)
+        self._part = part
         self._folder = notes.parent
+
+    @property
+    def number(self) -> int:
+        """That of the next input."""
+        return number_of(self.notes.next, self._part)
 
     def feed(self, content: bytes) -> bool:
         """Let the target read an input; whether this process is still to be used."""
@@ -84,7 +99,7 @@ class Worker:
         if memory > MOST_BYTES:
             kind, word = "over memory", f"{memory >> 20} MB, then {word}"
         if kind not in KINDS[:2]:
-            say_wrong(self.target.name, self.notes.next, kind, word, content, self._folder)
+            say_wrong(self.target.name, self.number, kind, word, content, self._folder)
         self.notes.end(kind)
         return kind != "over memory"  # a process's largest never shrinks
 
@@ -104,21 +119,21 @@ def loop(worker: Worker, seed: int, bounds: Bounds) -> None:
     """Feed the inputs of a seed, by their numbers."""
     last, ends = bounds[0], time.monotonic() + bounds[1]
     while (not last or worker.notes.next < last) and (not bounds[1] or time.monotonic() < ends):
-        if not worker.feed(worker.target.input(seed, worker.notes.next)):
+        if not worker.feed(worker.target.input(seed, worker.number)):
             return
 
 
-def guided(target_name: str, notes: Path, seed: int, bounds: Bounds) -> None:
+def guided(target_name: str, notes: Path, part: Part, seed: int, bounds: Bounds) -> None:
     """Feed what Atheris (libFuzzer) makes of the seeds, led by which lines of hwnuma an input reaches."""
     import random
 
     import atheris
 
     with atheris.instrument_imports(include=["hwnuma"]):
-        worker = Worker(target_name, notes)
+        worker = Worker(target_name, notes, part)
     from tests.fuzz.mutations import mutate
 
-    corpus = notes.parent / f"{target_name}-seeds"
+    corpus = notes.with_suffix(".seeds")
     corpus.mkdir(exist_ok=True)
     for number, content in enumerate(worker.target.inputs()):
         (corpus / f"seed{number:04}").write_bytes(content)
@@ -137,7 +152,7 @@ def guided(target_name: str, notes: Path, seed: int, bounds: Bounds) -> None:
         return mutate(content, worker.target.mutations, chance)[:most]
 
     options = [
-        f"-seed={seed + worker.notes.next}",
+        f"-seed={seed + worker.number}",
         "-max_len=1000000",
         "-timeout=60",
         "-rss_limit_mb=0",
@@ -156,12 +171,12 @@ def os_exit(status: int) -> None:
 
 def main() -> None:
     """Be the worker that ``python -m tests.fuzz`` starts."""
-    engine, target_name, notes, seed, executions, seconds = sys.argv[1:]
-    bounds = (int(executions), float(seconds))
+    engine, target_name, notes, first, parts, seed, executions, seconds = sys.argv[1:]
+    part, bounds = (int(first), int(parts)), (int(executions), float(seconds))
     if engine == "atheris":
-        guided(target_name, Path(notes), int(seed), bounds)
+        guided(target_name, Path(notes), part, int(seed), bounds)
     else:
-        loop(Worker(target_name, Path(notes)), int(seed), bounds)
+        loop(Worker(target_name, Path(notes), part), int(seed), bounds)
 
 
 if __name__ == "__main__":

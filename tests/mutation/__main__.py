@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.mutation.mutants import mutants_of
+from tests.mutation.fresh import try_in_fresh_pythons
 from tests.mutation.page import Outcomes, page, reasons, survivors
-from tests.mutation.plugin import ELSEWHERE, FOUND, SURVIVED, Faults
+from tests.mutation.plugin import ELSEWHERE, Faults
 from tests.mutation.targets import TARGETS
 
 _ROOT = Path(__file__).resolve().parents[2]
-_FOR_CHILDREN = Path(__file__).resolve().parent / "for_children"
 
 
 def main() -> None:
@@ -34,7 +30,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave out what takes a fresh Python for each fault")
     parser.add_argument("--json", type=Path, help="a file that all outcomes are kept in, those of earlier runs too")
     parser.add_argument(
-        "--again", action="store_true", help="of those in that file, only what was not found, without a reason"
+        "--again", action="store_true", help="only what it has not, or has as not found without a reason"
     )
     parser.add_argument("--page", type=Path, help="a page to write of all outcomes")
     parser.add_argument("--only-page", action="store_true", help="of those in the file, without trying any")
@@ -45,8 +41,7 @@ def main() -> None:
     if arguments.json and arguments.json.exists():
         everything, which = json.loads(arguments.json.read_text())
     modules = arguments.modules or ([] if arguments.only_page else [*TARGETS])
-    if not arguments.again:
-        which |= dict.fromkeys(modules, f"{arguments.sample} %, seed {arguments.seed}" if arguments.sample else "all")
+    which |= dict.fromkeys(modules, f"{arguments.sample} %, seed {arguments.seed}" if arguments.sample else "all")
     for tests in dict.fromkeys(TARGETS[module] for module in modules):
         everything |= _tried([module for module in modules if TARGETS[module] == tests], tests, arguments, everything)
         if arguments.json:
@@ -73,7 +68,7 @@ def _tried(
     outcomes = _in_fork_server(modules, tests, arguments, known if arguments.again else {})
     if not arguments.quick:
         for module in modules:
-            _in_fresh_pythons(Path(module), outcomes[module])
+            try_in_fresh_pythons(Path(module), outcomes[module], reasons().get(module, {}))
     print(f"in {time.monotonic() - begun:.0f} s", flush=True)
     return outcomes
 
@@ -98,27 +93,6 @@ def _in_fork_server(
         if not outcomes:
             raise SystemExit(f"the faults of {', '.join(modules)} could not be tried")
         return outcomes
-
-
-def _in_fresh_pythons(module: Path, outcomes: dict[str, str]) -> None:
-    """Try once more, with all tests and in a fresh Python each, what was not found: what tests start has the fault, too."""
-    tree = ast.parse(module.read_text())
-    known = reasons().get(str(module), {})
-    for mutant in mutants_of(tree):
-        if outcomes.get(mutant.name, FOUND) == FOUND or mutant.name in known:
-            continue
-        with tempfile.NamedTemporaryFile("w", suffix=".py") as source:
-            source.write(ast.unparse(tree))
-            source.flush()
-            name = ".".join(module.with_suffix("").parts)
-            environment = {**os.environ, "FAULT_IN_HWNUMA": f"{name}={source.name}", "PYTHONPATH": str(_FOR_CHILDREN)}
-            command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TARGETS[str(module)]]
-            try:
-                done = subprocess.run(command, env=environment, capture_output=True, timeout=600, check=False)
-            except subprocess.TimeoutExpired:
-                outcomes[mutant.name] = FOUND
-                continue
-        outcomes[mutant.name] = SURVIVED if done.returncode == 0 else FOUND
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ the tests that reach its line. What no test finds so, or lies outside of functio
 where what the tests start (`hwnuma exec`, workers) has the fault, too.
 
 With `--quick` nothing is tried in a fresh Python, and the faults outside of functions (constants, defaults of arguments) are
-counted as not tried: the figures below are of `python -m tests.mutation MODULE --quick --json FILE`. Where a sample was tried,
-the seed says which: `--sample 25 --seed 1`. `HWNUMA_PROPERTY_MACHINES=100` in the environment keeps the modules of rails
-(matching, nearness, rails) to minutes.
+counted as not tried. `--json FILE` keeps what came of each; then `--again` tries what is new and what was not found.
+`HWNUMA_PROPERTY_MACHINES=100` in the environment keeps the modules of rails (matching, nearness, rails) to minutes; the
+figures below were made so.
 
 mutmut and cosmic-ray did not fit. mutmut (3.8) puts an import of itself and a call into every function, which tests that
 start a bare or walled-in Python do not bear, and leaves properties out. cosmic-ray (8.7) changes the file in the working tree

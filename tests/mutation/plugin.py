@@ -64,7 +64,7 @@ class Faults:
             modules: the files.
             sample: so many of a hundred faults; None for all.
             seed: which ones.
-            known: outcomes of an earlier run, of which those that were not found are tried once more.
+            known: outcomes of an earlier run: those that were not found are tried once more, and what it has not.
             explained: of those, the faults that are known to survive, which are not.
         """
         self.modules = modules
@@ -98,9 +98,9 @@ class Faults:
         outcomes = self.outcomes[str(path)] = {}
         known = self.known.get(str(path), {})
         for mutant in _some(mutants_of(tree), self.sample, self.seed):
-            if known and (known.get(mutant.name, FOUND) == FOUND or mutant.name in self.explained.get(str(path), {})):
-                if mutant.name in known:
-                    outcomes[mutant.name] = known[mutant.name]
+            before = known.get(mutant.name)
+            if before is not None and (before == FOUND or mutant.name in self.explained.get(str(path), {})):
+                outcomes[mutant.name] = before
                 continue
             outcome = outcomes[mutant.name] = self._outcome(session, mutant, tree, path, reached)
             if outcome != FOUND:
