@@ -14,6 +14,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,6 +188,21 @@ def test_where_pages_are_is_not_known_without_the_kernels_word(
         found = buffers.placement
     assert (found.bytes_by_node, found.huge_bytes, found.is_proven) == (None, None, False)
     assert "where its pages are cannot be seen" in bench_as_text(replace(two_nodes(1, 1), placements=(found,)), 200)
+
+
+def test_huge_pages_are_none_where_the_kernel_does_not_count_them(
+    topology: Topology, cpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel without smaps (CONFIG_PROC_PAGE_MONITOR) tells the nodes all the same, which is what counts."""
+
+    def some_denied(path: str, **how: Any) -> Any:
+        if path.endswith("smaps"):
+            raise FileNotFoundError(path)
+        return open(path, **how)  # noqa: PTH123 -- as it is called
+
+    monkeypatch.setattr(cells, "open", some_denied, raising=False)
+    with Buffers(topology, node_of(topology, cpu), HUGE_PAGE, huge_pages=False) as buffers:
+        assert (buffers.placement.is_proven, buffers.placement.huge_bytes) == (True, 0)
 
 
 SANDBOXED = """
