@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import json
@@ -280,6 +281,23 @@ def test_another_import_that_fails_is_a_defect_and_shows_where(monkeypatch: pyte
         start.main(["plan"])
 
 
+class Full(io.StringIO):
+    """A standard error that keeps what is written until it is flushed, onto a full disk."""
+
+    def flush(self) -> None:
+        """It cannot."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_standard_error_that_cannot_be_flushed_changes_no_status(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """All that was to be done is done by then."""
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert start.main(["--version"]) == 0
+    assert capfd.readouterr().out.startswith("hwnuma ")
+
+
 # ---- how far it is -------------------------------------------------------------------------------------------
 
 
@@ -337,13 +355,14 @@ def test_where_a_bar_is_of_no_use_there_is_none(term: str, total: int) -> None:
         os.close(terminal)
 
 
-def test_a_terminal_that_is_gone_ends_no_work() -> None:
-    """The window was closed, and whoever started it ignores SIGHUP: what is done matters."""
-    with a_terminal() as terminal:
+def test_a_terminal_that_is_gone_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window was closed meanwhile, and whoever started it ignores SIGHUP: what is done matters."""
+    monkeypatch.setattr("hwnuma.cli.progress._PAUSE", 0.0)
+    with a_terminal() as terminal, Progress(4, "files") as progress:
+        assert progress._is_shown
         os.close(terminal)
-        with Progress(4, "files") as progress:
-            progress.advance(4)
-            assert not progress._is_shown
+        progress.advance(4)
+        assert not progress._is_shown
 
 
 class Console(io.StringIO):
