@@ -13,7 +13,16 @@ _UNSHARE = ("unshare",) if os.geteuid() == 0 else ("unshare", "--map-root-user")
 
 def without_proc(*command: str) -> list[str]:
     """Run a command where an empty folder is mounted over /proc."""
-    return [*_UNSHARE, "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", *command]
+    return _without("/proc", command)
+
+
+def without_sysfs(*command: str) -> list[str]:
+    """The same of /sys."""
+    return _without("/sys", command)
+
+
+def _without(folder: str, command: Iterable[str]) -> list[str]:
+    return [*_UNSHARE, "--mount", "sh", "-c", f'mount -t tmpfs none {folder} && exec "$@"', "sh", *command]
 
 
 def with_anothers_proc(*command: str) -> list[str]:

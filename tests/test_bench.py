@@ -14,21 +14,29 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hwnuma import CpuSet, OptionError, Topology
+from hwnuma import BindingError, CpuSet, NodeSet, OptionError, Topology
+from hwnuma.hwloc.library import ffi
 from hwnuma.hwloc.mempolicy import save_policy
-from hwnuma.measure import limits
+from hwnuma.launch.job import Job
+from hwnuma.measure import cells, host_memory, limits
 from hwnuma.measure.cells import Buffers, Place, Workers
+from hwnuma.measure.gpus import GpusToMeasure
+from hwnuma.measure.host_memory import HostMemory
 from hwnuma.measure.kernels import HUGE_PAGE, LINE, Memory, Team
 from hwnuma.measure.matrix import Asked, measure, places_of
 from hwnuma.measure.verdict import differences_of, verdict_of
 from hwnuma.model.measured import KINDS, Bandwidth, Estimate, Firmware, Latency, Measured, Placement
 from hwnuma.model.value import replace
-from hwnuma.processes.procfs import thread_ids
+from hwnuma.processes.procfs import nodes_with_memory, thread_ids
 from hwnuma.report.bench import bench_as_data, bench_as_text
 from hwnuma.report.heat_map import heat_map_as_html, heat_map_as_svg
+from tests.processes import answer_of
+from tests.require import require
+from tests.seccomp import can_deny
 from tests.test_cli import run
 
 MIB = 1 << 20
@@ -136,6 +144,86 @@ def test_each_worker_is_where_it_is_to_be(topology: Topology) -> None:
         assert sorted(sorted(os.sched_getaffinity(thread)) for thread in new) == [[cpu] for cpu in sorted(before)]
         assert os.sched_getaffinity(0) == before
     wait_for_the_end(new)
+
+
+def test_workers_of_a_cpu_that_there_is_not_end(topology: Topology) -> None:
+    """The error comes out, and no thread that was started goes on."""
+    with pytest.raises(BindingError), Workers(topology, [min(os.sched_getaffinity(0)), 8000]):
+        pytest.fail("a thread was bound to CPU 8000")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("bench CPU")]
+
+
+def test_more_address_space_than_there_is_is_an_error() -> None:
+    """One line, with the number of bytes."""
+    with pytest.raises(BindingError, match=f"{1 << 60} bytes of address space cannot be had to measure with"):
+        Memory(1 << 60, huge_pages=False)
+
+
+def test_memory_that_cannot_be_placed_is_given_back(topology: Topology, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a node that is not there, of a machine that has others: the kernel's error, and nothing stays mapped."""
+    monkeypatch.setattr(cells.procfs, "nodes_with_memory", lambda: NodeSet("0-1"))
+    buffers = Buffers(topology, 1000, HUGE_PAGE, huge_pages=False)
+    with pytest.raises(BindingError, match="1000"), buffers:
+        pytest.fail("memory is on node 1000")
+    assert len(buffers._all) == 5
+    assert all(memory._base == ffi.NULL for memory in buffers._all)
+
+
+def test_nothing_to_measure_is_an_error(topology: Topology) -> None:
+    """No node with CPUs that may be used and memory."""
+    with pytest.raises(OptionError, match="there is nothing to measure: no NUMA node has both"):
+        measure(topology, topology.machine(), QUICK, places=())
+
+
+def test_where_pages_are_is_not_known_without_the_kernels_word(
+    topology: Topology, cpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No numa_maps and no smaps, as in a sandbox: nothing is proven, and that is told."""
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError("denied")
+
+    monkeypatch.setattr(cells, "open", denied, raising=False)
+    with Buffers(topology, node_of(topology, cpu), HUGE_PAGE, huge_pages=False) as buffers:
+        found = buffers.placement
+    assert (found.bytes_by_node, found.huge_bytes, found.is_proven) == (None, None, False)
+    assert "where its pages are cannot be seen" in bench_as_text(replace(two_nodes(1, 1), placements=(found,)), 200)
+
+
+def test_huge_pages_are_none_where_the_kernel_does_not_count_them(
+    topology: Topology, cpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel without smaps (CONFIG_PROC_PAGE_MONITOR) tells the nodes all the same, which is what counts."""
+
+    def some_denied(path: str, **how: Any) -> Any:
+        if path.endswith("smaps"):
+            raise FileNotFoundError(path)
+        return open(path, **how)  # noqa: PTH123 -- as it is called
+
+    monkeypatch.setattr(cells, "open", some_denied, raising=False)
+    with Buffers(topology, node_of(topology, cpu), HUGE_PAGE, huge_pages=False) as buffers:
+        assert (buffers.placement.is_proven, buffers.placement.huge_bytes) == (True, 0)
+
+
+SANDBOXED = """
+import json, sys
+from tests.seccomp import deny
+from hwnuma import Topology
+from hwnuma.measure.cells import Buffers
+from hwnuma.measure.kernels import HUGE_PAGE
+deny("set_mempolicy")
+with Topology.from_this_system(pci=False) as topology, Buffers(topology, int(sys.argv[1]), HUGE_PAGE, huge_pages=False) as made:
+    print(json.dumps([made.placement.is_proven, made.warnings]))
+"""
+
+
+def test_one_node_is_measured_where_no_policy_may_be_set(topology: Topology, cpu: int) -> None:
+    """A container's seccomp profile denies it: there is no other node that it could keep out, and it is said."""
+    require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")
+    require(len(nodes_with_memory()) == 1, "this machine has several NUMA nodes, where it would be an error")
+    (proven, [warning]), _ = answer_of(SANDBOXED, str(node_of(topology, cpu)))
+    assert proven
+    assert warning.startswith("memory was touched without a policy, on the only node that there is: ")
 
 
 def test_buffers_are_proven_to_be_on_their_node(topology: Topology, cpu: int) -> None:
@@ -253,6 +341,18 @@ def test_too_little_memory_is_an_error() -> None:
     with pytest.raises(OptionError, match=r"may give 5\.0 MiB .* 10\.0 MiB are needed: free some memory"):
         limits.room_for({0: 50 * MIB, 1: 1 << 40}, 0)
     assert "are needed" in run("bench", "--busy", "--memory", "1M", status=2).stderr
+
+
+def test_free_memory_is_the_machines_where_nodes_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sysconf has it; where that knows nothing either, nothing is known."""
+    monkeypatch.setattr(limits.procfs, "node_memory", lambda _node: None)
+    assert 0 < (limits.free_bytes(0) or 0) <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    def unknown(_name: str) -> int:
+        raise ValueError("unrecognized configuration name")
+
+    monkeypatch.setattr(os, "sysconf", unknown)
+    assert limits.free_bytes(0) is None
 
 
 def test_the_last_level_caches_are_counted_once_each(tmp_path: Path) -> None:
@@ -432,6 +532,34 @@ def test_the_verdict_of_one_node() -> None:
     assert second.startswith("while the other cores read, a load takes 2.00")
 
 
+def test_the_verdict_of_one_node_with_one_core() -> None:
+    """Nothing at all is to be gained then; and a latency that load does not change is none."""
+    whole = two_nodes(1, 1)
+    one = replace(
+        whole,
+        bandwidth=tuple(row for row in whole.bandwidth if row.cpu_node == row.memory_node == 0 and row.threads == 1),
+        latency=(),
+        cpus=whole.cpus[:1],
+    )
+    [said] = verdict_of(one)
+    assert said.endswith("(--mode node); with one core, exclusive gives nothing")
+    idle, _, busy = (row for row in whole.latency if row.cpu_node == row.memory_node == 0)
+    alike = (idle, replace(busy, seconds=idle.seconds))
+    both = tuple(row for row in whole.bandwidth if row.cpu_node == row.memory_node == 0)
+    assert verdict_of(replace(one, bandwidth=both, latency=alike))[1].startswith("no difference between the latency of")
+
+
+def test_the_verdict_of_pairs_of_which_some_are_alike() -> None:
+    """How many of them there is no difference in."""
+    found = two_nodes(0.6, 1.0)
+    rows = tuple(
+        replace(row, bytes_per_second=around(row.threads * 1e10)) if row.cpu_node == 1 else row
+        for row in found.bandwidth
+    )
+    said = verdict_of(replace(found, bandwidth=rows))
+    assert said[0].endswith("memory; no difference in 1 of 2 pairs of nodes")
+
+
 def test_the_tables_say_what_the_firmware_says() -> None:
     """Beside the measured: bandwidth, latency, distance; and where the pages were."""
     text = bench_as_text(two_nodes(0.6, 1.7))
@@ -466,3 +594,35 @@ def test_the_json_tells_all() -> None:
     assert data["firmware"][1] == {
         "cpu_node": 0, "memory_node": 1, "bytes_per_second": 2e10, "seconds": 1e-7, "distance": 21,
     }  # fmt: skip
+
+
+def test_memory_to_copy_from_is_where_it_is_to_be(
+    cpu: int, topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page is looked up; where the kernel does not tell, nothing is claimed."""
+    node = node_of(topology, cpu)
+    memory = HostMemory(MIB)
+    assert sum(memory.nodes.values()) == MIB
+    memory.nodes = {node: MIB}
+    memory.check(None)
+    memory.check(node)
+    with pytest.raises(BindingError, match=rf"bound to NUMA node {node + 1} is elsewhere: 1 MiB on {node}$"):
+        memory.check(node + 1)
+    memory.close()
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError("denied")
+
+    monkeypatch.setattr(host_memory, "open", denied, raising=False)
+    memory = HostMemory(MIB)
+    memory.check(node + 1)
+    memory.close()
+
+
+@pytest.mark.parametrize(("asked", "said"), [("nvml", "NVML"), ("none", "no GPUs are asked for")])
+def test_gpus_that_cannot_be_asked_for_are_not_measured(asked: str, said: str) -> None:
+    """It says why, and the nodes are measured all the same."""
+    require(not Path("/dev/nvidiactl").exists(), "this machine has an NVIDIA GPU")
+    gpus = GpusToMeasure(Job.asked({"gpus": asked}, {}))
+    assert said in gpus.why_not
+    assert gpus.measure(1.0, None) == ((), (gpus.why_not,))

@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from hwnuma import CpuSet, Machine, NodeSet, OptionError, Topology, TopologyGpus
+from hwnuma.captures.document import document_of
 from hwnuma.captures.names import file_named
 from hwnuma.captures.variables import KEPT
 from hwnuma.errors import GpuNotFoundError
@@ -325,6 +326,24 @@ def test_an_anonymous_capture_tells_nobody(asked: Callable[..., Answers], scene:
         assert not [secret for secret in secrets if re.search(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", told)]
         secrets_found += len(secrets)
     assert secrets_found > 3 * len(SOME[scene])
+
+
+def test_interfaces_named_by_their_mac_are_numbered_and_what_programs_added_is_left_out() -> None:
+    """As udev names them; Misc objects and userdata are of whoever has loaded the topology."""
+    added = (
+        '<object type="Misc" gp_index="9001" name="job of somebody"/><userdata name="note" length="6">secret</userdata>'
+    )
+    text = (TOPOLOGIES / f"{DGX}.xml").read_text().replace('"ibp24s0"', '"enx00505681aa02"')
+    text = text.replace('"ibp41s0f0"', '"enx00505681aa01"')
+    inside, end, rest = text.rpartition("</object>")
+    told, left_out = document_of(f"{inside}{added}{end}{rest}", None, anonymous=True)
+    assert not [word for word in ("00505681aa", "somebody", "secret") if word in told]
+    with Topology.from_xml_buffer(told) as topology:
+        names = {nic.pci_address: nic.interfaces for nic in topology.machine().nics}
+    assert (names["0000:29:00.0"], names["0000:18:00.0"]) == (("enx000000000000",), ("enx000000000001",))
+    numbers = {each.kind: (each.number, each.places) for each in left_out}
+    assert numbers["network addresses"] == (2, ("names of interfaces",))
+    assert numbers["other attributes"] == (2, ("Misc objects", "userdata"))
 
 
 # ---- the file ----------------------------------------------------------------------------------------------------

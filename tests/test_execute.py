@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.namespaces import can_unshare, without_proc
 from tests.processes import clean_environment
+from tests.require import require
 
 HWNUMA = (sys.executable, "-m", "hwnuma", "exec", "--cpus", "0", "--")
 
@@ -72,6 +74,18 @@ def test_all_but_the_binding_is_as_inherited(
     assert len(without) > 30
     assert behind == without
     assert f"{file.name} flags:\t{flags}" in [line.partition(" ")[2] for line in without]
+
+
+def test_without_proc_a_locale_stays() -> None:
+    """Whether it was chosen or Python put it in cannot be known then: the command gets it, as by any other program."""
+    require(can_unshare(), "this user may not make namespaces here (unshare)")
+    chosen = clean_environment(LC_CTYPE="C.UTF-8")
+    words = ("exec", "--gpus", "none", "--ranks", "1", "--local-rank", "0", "--", "printenv", "LC_CTYPE")
+    done = subprocess.run(
+        without_proc(sys.executable, "-m", "hwnuma", *words),
+        capture_output=True, text=True, check=False, env=chosen, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "C.UTF-8\n"), done.stderr
 
 
 def test_closed_descriptors_stay_closed() -> None:

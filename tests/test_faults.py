@@ -12,7 +12,8 @@ import pytest
 
 from tests import faults
 from tests.affinity import BEFORE, LAST
-from tests.namespaces import can_unshare, in_mounts
+from tests.conftest import TOPOLOGIES
+from tests.namespaces import can_unshare, in_mounts, without_sysfs
 from tests.processes import answer_of, clean_environment
 from tests.require import require
 
@@ -133,6 +134,20 @@ def test_a_list_of_isolated_cpus_that_is_none() -> None:
     done = _under([("0-", "/sys/devices/system/cpu/isolated")], "show")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "is no CPU list" in done.stderr
+
+
+@pytest.mark.fault("sysfs", "/sys is not mounted", "gives the saved machine, with no CPU isolated")
+def test_a_saved_machine_is_read_without_sysfs() -> None:
+    """One that is said to be this system (HWLOC_THISSYSTEM), in a sandbox that has nothing in /sys."""
+    require(can_unshare(), "this user may not make namespaces here (unshare)")
+    told = {"HWLOC_XMLFILE": str(TOPOLOGIES / "dgx_h100.xml"), "HWLOC_THISSYSTEM": "1"}
+    done = subprocess.run(
+        without_sysfs(*HWNUMA, "show"),
+        capture_output=True, text=True, check=False, env=clean_environment(**told), timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "package 1" in done.stdout
+    assert "isolated" not in done.stdout
 
 
 @pytest.mark.fault("proc", "the status of a process is empty", "gives one line, and no wrong answer")

@@ -17,9 +17,11 @@ import pytest
 
 from fixtures import fleet as made
 from hwnuma.captures.changed_places import Planned
+from hwnuma.captures.document import document_of
 from hwnuma.captures.fingerprint import _OF_ONE_MACHINE, fingerprint_of
 from hwnuma.captures.fleet import classify, host_of
-from hwnuma.model.facts import Facts
+from hwnuma.model.facts import Facts, NvLink
+from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Machine
 from tests.conftest import ROOT, TOPOLOGIES
 from tests.test_cli import run
@@ -98,6 +100,20 @@ def test_files_of_another_format_are_alike_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "n3.xml").write_text(document)
     assert fingerprint_of(document.encode(), "n3") != fingerprint_of((tmp_path / "n0.xml").read_bytes(), "n0")
     assert run("fleet", str(tmp_path)).stdout == "4 machines, all alike\n\nnorm, 4: n[0-3]\n"
+
+
+def test_nvlinks_count_and_the_addresses_of_their_ends_do_not() -> None:
+    """Cards in other slots of the same order are alike; another number of links between two is another machine."""
+
+    def found(links: int, first: str, second: str) -> object:
+        facts = Facts(gpus=(Gpu(0, first), Gpu(1, second)), nvlinks=(NvLink(first, second, links),))
+        told, _ = document_of(DGX.read_text(), facts, anonymous=False)
+        return fingerprint_of(told.encode(), "n0")
+
+    norm = found(18, "0000:18:00.0", "0000:29:00.0")
+    assert found(18, "0000:29:00.0", "0000:3a:00.0") == norm
+    assert found(17, "0000:18:00.0", "0000:29:00.0") != norm
+    assert found(18, "0000:29:00.0", "0000:18:00.0") != norm
 
 
 @pytest.mark.parametrize(

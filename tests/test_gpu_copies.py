@@ -6,6 +6,7 @@ Near and far are in tests/vm, since this machine may have a single node; a real 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -15,13 +16,15 @@ from typing import Any
 
 import pytest
 
+from hwnuma import TopologyGpus
 from hwnuma.devices.discovery import find_gpus
 from hwnuma.measure import gpu_copies
-from hwnuma.measure.gpu_copies import FAR, NEAR, TO_DEVICE, UNBOUND, Copy, GpuCopies, verdicts
+from hwnuma.measure.gpu_copies import FAR, NEAR, OTHER, TO_DEVICE, UNBOUND, Copy, GpuCopies, verdicts
 from hwnuma.model.bitmap import NodeSet
 from hwnuma.model.gpu import Gpu
 from hwnuma.model.measured import Estimate
 from hwnuma.model.value import replace
+from hwnuma.policy.locality import locate
 from hwnuma.processes.procfs import nodes_with_memory
 from hwnuma.report.copies import copies_as_lines
 from tests.conftest import load_machine
@@ -33,6 +36,7 @@ from tests.require import require
 FIRST, SECOND = "0000:07:00.0", "0000:0b:00.0"
 RATES = dict.fromkeys(range(64), 2000.0)
 KINDS = ("cuda", "hip")
+NO_ADDRESS = "cuDeviceGetPCIBusId: 'nowhere' is no PCI address: write domain:bus:device.function, such as 0000:07:00.0"
 
 # What the fake logs that comes in pairs: what is taken is given back.
 PAIRS = {
@@ -109,6 +113,50 @@ def test_a_gpu_without_memory_is_told_and_the_other_one_measured(tmp_path: Path,
     assert told["verdicts"][1] == f"GPU 1: not measured: {failed['error']}"
 
 
+@pytest.mark.parametrize(("kind", "allocate"), [("cuda", "cuMemAlloc"), ("hip", "hipMalloc")])
+def test_a_gpu_that_fails_as_all_copy_at_once_lets_the_others_go_on(tmp_path: Path, kind: str, allocate: str) -> None:
+    """They wait for all before they copy, so one that never comes is said to them; of three, that is the first cell."""
+    full = FakeCudaGpu("0000:0f:00.0", RATES, {allocate: 2})
+    fake = FakeCuda([FakeCudaGpu(FIRST, RATES), FakeCudaGpu(SECOND, RATES), full], kind)
+    told = _measured(_fake(tmp_path, fake), f"{FIRST},{SECOND},{full.pci}", kind)
+    *well, failed = told["gpus"]
+    assert [gpu["error"] for gpu in well] == ["", ""]
+    assert all(any(copy["at_once"] for copy in gpu["copies"]) for gpu in well)
+    assert failed["error"].endswith("(2): out of memory")
+
+
+def test_less_than_a_page_is_no_memory_to_copy_from(tmp_path: Path) -> None:
+    """As on a node that is full: it is told of each GPU, and nothing was taken."""
+    told = _measured(_fake(tmp_path, FakeCuda([FakeCudaGpu(FIRST, RATES)])), FIRST, "cuda", "60", "4095")
+    [gpu] = told["gpus"]
+    assert re.fullmatch(r"NUMA node (None|\d+) has no memory free to copy from", gpu["error"])
+    assert calls(tmp_path, "cuMemHostRegister") == []
+
+
+def test_of_the_other_nodes_the_farthest_is_measured_as_far() -> None:
+    """As the kernel's distances have it; a GPU of which nothing is known has neither a near nor a far one."""
+    machine = load_machine("dgx_a100_nps4")
+    gpus = TopologyGpus(machine, "nvidia").gpus()
+    places = dict(zip([gpu.pci_address for gpu in gpus], locate(machine, gpus), strict=True))
+    runtime: Any = None  # nothing is asked of it
+    topology: Any = None
+    measurement = gpu_copies._Measurement(topology, machine, runtime, 0.0, None)
+    target = measurement._target(gpus[0], {gpus[0].pci_address or "": 7}, places)
+    [near] = target.near
+    others = {node.os_index for node in machine.numa_nodes} - {near}
+    distances = {node: machine.distances.between(near, node) or 0 for node in others}
+    names = {spot.node: name for name, spot in target.spots}
+    assert (target.device, names[near], names[None]) == (7, NEAR, UNBOUND)
+    assert target.far is not None
+    assert names[target.far] == FAR
+    assert distances[target.far] == max(distances.values()) > min(distances.values())
+    assert Counter(names.values()) == {NEAR: 1, FAR: 1, OTHER: len(machine.numa_nodes) - 2, UNBOUND: 1}
+    nowhere = measurement._target(
+        Gpu(9, "0000:99:00.0"), {"0000:99:00.0": 1}, {"0000:99:00.0": replace(places[gpus[0].pci_address], nodes=())}
+    )
+    assert (nowhere.far, {name for name, _ in nowhere.spots}) == (None, {OTHER, UNBOUND})
+
+
 def test_a_gpu_that_cuda_does_not_show_is_told(tmp_path: Path) -> None:
     """As with CUDA_VISIBLE_DEVICES."""
     told = _measured(_fake(tmp_path, FakeCuda([FakeCudaGpu(SECOND, RATES)])), f"{FIRST},{SECOND}")
@@ -126,8 +174,9 @@ def test_a_gpu_that_cuda_does_not_show_is_told(tmp_path: Path) -> None:
         (FakeCuda(crashes=["cuInit"]), "cuda was asked, and the process that asked it ended by SIGABRT"),
         (FakeCuda(hangs=["cuInit"]), "cuda was asked, and it has not answered within 1 s"),
         (FakeCuda(errors={"hipInit": 3}, kind="hip"), "hipInit failed: hipErrorUnknown (3): unknown error"),
+        (FakeCuda([FakeCudaGpu("nowhere", RATES)]), NO_ADDRESS),
     ],
-    ids=["error", "crash", "hang", "hip"],
+    ids=["error", "crash", "hang", "hip", "address"],
 )
 def test_a_driver_that_does_not_work_is_one_line(tmp_path: Path, fake: FakeCuda, said: str) -> None:
     """And costs nothing else: the process that measures goes on."""
@@ -143,6 +192,28 @@ def test_without_the_library_it_says_whose_it_is(kind: str, name: str) -> None:
     require(not told["gpus"], f"{name} is installed here")
     (note,) = told["notes"]
     assert note.startswith(f"no copies to GPUs were measured: {name}: cannot open shared object file")
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "said"),
+    [
+        (
+            "cuda",
+            "int cuInit(unsigned flags) { return (int)flags; }",
+            "libcuda.so.1 has no cuDeviceGetCount: the driver is older than hwnuma knows",
+        ),
+        ("cuda", "int cuInit(unsigned flags) { return flags ? 1 : 999; }", "cuInit failed: error (999)"),
+        ("hip", "int hipInit(unsigned flags) { return flags ? 1 : 999; }", "hipInit failed: error (999)"),
+    ],
+    ids=["function", "words of CUDA", "words of HIP"],
+)
+def test_a_driver_that_lacks_a_function_is_one_line(tmp_path: Path, kind: str, source: str, said: str) -> None:
+    """One from before it, or a stub; without the functions for an error's words, its number is told."""
+    (tmp_path / "old.c").write_text(source)
+    library = tmp_path / ("libcuda.so.1" if kind == "cuda" else "libamdhip64.so")
+    subprocess.run([*compiler(), "-shared", "-fPIC", "-o", str(library), str(tmp_path / "old.c")], check=True)
+    told = _measured({"LD_LIBRARY_PATH": str(tmp_path)}, FIRST, kind)
+    assert told["notes"] == [f"no copies to GPUs were measured: {said}"]
 
 
 # ---- in words ------------------------------------------------------------------------------------------------

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import hwnuma
 from hwnuma import Binding, BindingError, CpuSet, HwlocError, MemoryPolicy, NodeSet, OptionError, Topology
-from hwnuma.hwloc.mempolicy import restore_policy, save_policy
+from hwnuma.hwloc.mempolicy import migrate_pages, restore_policy, save_policy
+from hwnuma.processes import memory as of_memory
 from hwnuma.processes import procfs
 from hwnuma.processes.binding import apply
 from hwnuma.processes.memory import nearly_full
+from hwnuma.processes.procfs import Pages
 from tests.affinity import BEFORE, LAST
 from tests.processes import answer_of, clean_environment
 from tests.require import require
@@ -314,3 +318,144 @@ def test_a_threads_policy_costs_no_walk_of_the_heap() -> None:
     """
     told, _ = answer_of(EARLY_HEAP)
     assert told["policy"] < told["pages"] / 10
+
+
+# ---- what else may fail --------------------------------------------------------------------------------------
+
+
+class Instead:
+    """A real topology, of which calls about memory give what another kernel would."""
+
+    def __init__(self, topology: Topology, found: tuple[set[MemoryPolicy], NodeSet] | None) -> None:
+        self._topology, self._found = topology, found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._topology, name)
+
+    def get_membind(self) -> tuple[set[MemoryPolicy], NodeSet]:
+        """What is read back."""
+        assert self._found is not None
+        return self._found
+
+
+def _applied(found: tuple[set[MemoryPolicy], NodeSet], policy: MemoryPolicy) -> Any:
+    nodes = NODE | NodeSet([NODE.last + 1])
+    with Topology.for_binding(nodes, LAST) as topology:
+        instead: Any = Instead(topology, found)
+        applied = apply(instead, Binding(0, cpuset=LAST, nodeset=nodes, memory=policy))
+        applied.undo(topology)
+    return applied
+
+
+def test_a_preference_for_some_of_the_nodes_is_one() -> None:
+    """Before Linux 5.15 there is one node at most: a warning says which is preferred."""
+    applied = _applied(({MemoryPolicy.PREFERRED}, NODE), MemoryPolicy.PREFERRED)
+    assert applied.memory_error is None
+    assert applied.warnings[0].startswith(f"only NUMA nodes {NODE} of {NODE | NodeSet([NODE.last + 1])} are preferred:")
+    assert (shown().split()[0], CpuSet(os.sched_getaffinity(0))) == ("default", BEFORE)
+
+
+@pytest.mark.fault(
+    "cgroup", "the kernel cuts a memory policy to the nodes that are allowed", "gives an error, and all is as it was"
+)
+def test_a_policy_that_is_cut_is_an_error_and_undone() -> None:
+    """What reading back gave is said, and where memory may be."""
+    with pytest.raises(BindingError, match=rf"reading back gave bind on NUMA nodes {NODE}: the kernel cuts it"):
+        _applied(({MemoryPolicy.BIND}, NODE), MemoryPolicy.BIND)
+    assert (shown().split()[0], CpuSet(os.sched_getaffinity(0))) == ("default", BEFORE)
+
+
+def test_a_policy_that_cannot_be_put_back_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The affinity is put back all the same."""
+
+    def denied(_policy: object) -> None:
+        raise HwlocError(errno.EPERM, "denied")
+
+    former = save_policy()
+    with Topology.for_binding(NODE, LAST) as topology:
+        applied = apply(topology, Binding(0, cpuset=LAST, nodeset=NODE, memory=MemoryPolicy.PREFERRED))
+        with monkeypatch.context() as patch:
+            patch.setattr(of_memory, "restore_policy", denied)
+            applied.undo(topology)
+    restore_policy(former)
+    assert "could not be put back: denied" in caplog.text
+    assert CpuSet(os.sched_getaffinity(0)) == BEFORE
+
+
+REMOTE = Pages({0: 1 << 20, 9: 3 << 20}, {})
+
+
+@pytest.mark.parametrize(
+    ("migrated", "said"),
+    [
+        (0, []),
+        (7, ["7 pages could not be moved to NUMA nodes"]),
+        (HwlocError(errno.EPERM, "denied"), ["memory on other NUMA nodes was not migrated: denied"]),
+    ],
+)
+def test_what_migration_gives_is_told(
+    migrated: int | HwlocError, said: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """How much was elsewhere and still is; pages that stayed; a kernel that denies it."""
+
+    def migrate(source: NodeSet, target: NodeSet, pid: int) -> int:
+        assert (source, target, pid) == (NodeSet("0,9") - NODE, NODE, 0)
+        if isinstance(migrated, HwlocError):
+            raise migrated
+        return migrated
+
+    monkeypatch.setattr(procfs, "pages", lambda _pid=None: REMOTE)
+    monkeypatch.setattr(procfs, "online_nodes", lambda: NodeSet("0,9"))
+    monkeypatch.setattr(of_memory, "migrate_pages", migrate)
+    with Topology.for_binding(NODE, LAST) as topology, caplog.at_level("INFO"):
+        applied = apply(topology, Binding(0, cpuset=LAST, nodeset=NODE), migrate=True)
+        applied.undo(topology)
+    assert [text.partition(f" {NODE} (")[0] for text in applied.warnings] == said
+    assert ("migrated: 3.0 MiB (75 %, 768 pages) of the 4.0 MiB allocated was on other nodes" in caplog.text) == (
+        not isinstance(migrated, HwlocError)
+    )
+
+
+def test_memory_that_stays_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without migration; and where numa_maps cannot be read, that."""
+
+    def denied(_pid: int | None = None) -> Pages:
+        raise PermissionError(errno.EACCES, "denied")
+
+    said = []
+    for pages in (lambda _pid=None: REMOTE, denied):
+        monkeypatch.setattr(procfs, "pages", pages)
+        with Topology.for_binding(NODE, LAST) as topology:
+            applied = apply(topology, Binding(0, cpuset=LAST, nodeset=NODE, memory=MemoryPolicy.PREFERRED))
+            applied.undo(topology)
+        said += [text for text in applied.warnings if "other threads" not in text]  # of what runs the tests
+    assert said[0].startswith(f"3.0 MiB (75 %, 768 pages) of the 4.0 MiB allocated is on other NUMA nodes than {NODE}")
+    assert said[1:] == ["where memory is cannot be seen: there is no readable /proc/…/numa_maps here"]
+
+
+def test_without_a_policy_libhwloc_tells_none() -> None:
+    """The kernel's default, on the node of whoever touches memory first."""
+    with Topology.for_binding(NODE, BEFORE) as topology:
+        policies, _ = topology.get_membind()
+    assert policies == {MemoryPolicy.NONE}
+
+
+def test_a_policy_of_no_node_is_an_error_that_says_whose_matter_it_is() -> None:
+    """The nodes of the CPUs have no memory that this process may use."""
+    with (
+        Topology.for_binding(NODE, LAST) as topology,
+        pytest.raises(BindingError, match=rf"memory policy bind: no memory of the nodes of CPUs {LAST} may be used"),
+    ):
+        apply(topology, Binding(0, cpuset=LAST, nodeset=NodeSet(), memory=MemoryPolicy.BIND))
+    assert (shown().split()[0], CpuSet(os.sched_getaffinity(0))) == ("default", BEFORE)
+
+
+def test_the_kernel_moves_pages_or_says_why_not() -> None:
+    """To where they are there is nothing to do; and of a process that is not there."""
+    require(can_deny(), "the numbers of this machine's system calls are not known to tests/seccomp.py")
+    assert migrate_pages(NODE, NODE, 0) == 0
+    with pytest.raises(HwlocError, match=rf"migrate_pages of 4194303 from NUMA nodes {NODE} to {NODE}") as refused:
+        migrate_pages(NODE, NODE, 4194303)
+    assert refused.value.errno == errno.ESRCH

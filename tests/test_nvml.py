@@ -142,6 +142,26 @@ def test_what_is_not_needed_may_fail(tmp_path: Path, function: str) -> None:
     assert [gpu.pci_address for gpu in gpus] == ["0000:01:00.0", "0000:02:00.0"]
 
 
+@pytest.mark.parametrize("function", ["nvmlDeviceGetCpuAffinityWithinScope", "nvmlDeviceGetMemoryAffinity"])
+def test_a_mask_that_is_never_long_enough_is_none(tmp_path: Path, function: str) -> None:
+    """A driver that always asks for more words is asked a few times only, and the GPU is usable without it."""
+    fake = FakeNvml(machine(1), errors={function: fake_nvml.INSUFFICIENT_SIZE})
+    [gpu] = ask(fake, tmp_path)
+    assert gpu.pci_address == "0000:01:00.0"
+    assert 1 < calls(tmp_path, function) < 20
+
+
+def test_links_that_are_down_or_lead_nowhere_do_not_count(tmp_path: Path) -> None:
+    """Of three links to the other GPU the first is down; the end of a fourth is no PCI address."""
+    one, other = FakeGpu("0000:01:00.0", nvlinks={"0000:02:00.0": 3, "nowhere": 1}), FakeGpu("0000:02:00.0")
+    down = (
+        "import pynvml; real = pynvml.nvmlDeviceGetNvLinkState\n"
+        "pynvml.nvmlDeviceGetNvLinkState = lambda handle, link: real(handle, link) if link else 0\n"
+    )
+    assert ask(FakeNvml([one, other]), tmp_path, "NvmlGpus().nvlinks()") == {("0000:01:00.0", "0000:02:00.0"): 3}
+    assert ask(FakeNvml([one, other]), tmp_path, "NvmlGpus().nvlinks()", down) == {("0000:01:00.0", "0000:02:00.0"): 2}
+
+
 def test_locality_domains_of_mps(tmp_path: Path) -> None:
     """With NVML_MPS_DEVICE_ENUMERATION=1, NVML has devices of one address, and answers little else of them."""
     domains = [

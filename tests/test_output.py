@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import io
 import json
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hwnuma.cli import output
+from hwnuma.cli import output, start
+from hwnuma.cli.progress import Progress
 from tests.conftest import TOPOLOGIES
 from tests.forked import hwnuma
 from tests.namespaces import can_unshare
@@ -264,3 +272,112 @@ def test_a_standard_output_that_is_a_programs_own_gets_the_text(monkeypatch: pyt
     output.write("so\u2026\n")
     output.drop(taken)
     assert taken.getvalue() == "so\u2026\n"
+
+
+def test_another_import_that_fails_is_a_defect_and_shows_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what libhwloc lacks is told in a line."""
+    monkeypatch.setitem(sys.modules, "hwnuma.cli.main", None)
+    with pytest.raises(ImportError, match=r"hwnuma\.cli\.main"):
+        start.main(["plan"])
+
+
+class Full(io.StringIO):
+    """A standard error that keeps what is written until it is flushed, onto a full disk."""
+
+    def flush(self) -> None:
+        """It cannot."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_standard_error_that_cannot_be_flushed_changes_no_status(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """All that was to be done is done by then."""
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert start.main(["--version"]) == 0
+    assert capfd.readouterr().out.startswith("hwnuma ")
+
+
+# ---- how far it is -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def a_terminal(**variables: str) -> Iterator[int]:
+    """A pseudo-terminal of 40 columns as standard error for a block: where what is written to it can be read."""
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    stream = os.fdopen(side, "w")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stderr", stream)
+            for name, value in {"TERM": "xterm", **variables}.items():
+                patch.setenv(name, value)
+            yield main
+    finally:
+        with contextlib.suppress(OSError):  # EIO: a test has closed the other end, and what was written is lost
+            stream.close()
+
+
+def _shown(terminal: int) -> list[str]:
+    """What was drawn, one after the other, each over the one before: all until a mark that is written now."""
+    print("\rnow", end="", file=sys.stderr, flush=True)
+    written = ""
+    while not written.endswith("\rnow"):  # the kernel hands it over when it comes to it
+        written += os.read(terminal, 1 << 16).decode()
+    return written.split("\r")[1:-1]
+
+
+def test_a_bar_is_as_wide_as_the_terminal_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is drawn so seldom that it costs nothing."""
+    with a_terminal() as terminal:
+        monkeypatch.setattr("hwnuma.cli.progress._PAUSE", 0.0)
+        with Progress(4, "files") as progress:
+            progress.advance()
+            progress.advance(2)
+        assert _shown(terminal) == [
+            f"[{'.' * 27}] 0/4 files", f"[{'#' * 6}{'.' * 21}] 1/4 files", f"[{'#' * 20}{'.' * 7}] 3/4 files", "\x1b[K",
+        ]  # fmt: skip
+        monkeypatch.setattr("hwnuma.cli.progress._PAUSE", 3600.0)
+        with Progress(1000, "files") as progress:
+            for _ in range(1000):
+                progress.advance()
+        assert len(_shown(terminal)) == 2
+        os.close(terminal)
+
+
+@pytest.mark.parametrize(("term", "total"), [("dumb", 4), ("xterm", 0)])
+def test_where_a_bar_is_of_no_use_there_is_none(term: str, total: int) -> None:
+    """A terminal that cannot go back in its line; and nothing to be done."""
+    with a_terminal(TERM=term) as terminal:
+        with Progress(total, "files") as progress:
+            progress.advance()
+        assert _shown(terminal) == []
+        os.close(terminal)
+
+
+def test_a_terminal_that_is_gone_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window was closed meanwhile, and whoever started it ignores SIGHUP: what is done matters."""
+    monkeypatch.setattr("hwnuma.cli.progress._PAUSE", 0.0)
+    with a_terminal() as terminal, Progress(4, "files") as progress:
+        assert progress._is_shown
+        os.close(terminal)
+        progress.advance(4)
+        assert not progress._is_shown
+
+
+class Console(io.StringIO):
+    """As a notebook has one: it says to be a terminal, and the kernel knows nothing of it."""
+
+    def isatty(self) -> bool:
+        """It is."""
+        return True
+
+
+def test_a_terminal_without_a_width_has_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 columns."""
+    console = Console()
+    monkeypatch.setattr(sys, "stderr", console)
+    monkeypatch.setenv("TERM", "xterm")
+    with Progress(4, "files"):
+        pass
+    assert console.getvalue() == f"\r[{'.' * 67}] 0/4 files\r\x1b[K"

@@ -26,10 +26,11 @@ from hwnuma import CpuSet, OptionError
 from hwnuma.cli.commands import COMMANDS
 from hwnuma.cli.main import main
 from hwnuma.model import contract
+from hwnuma.model.digest import MachineDigest
 from hwnuma.report.json_schema import COMMON, PRINTED_BY, json_schema, read_schema
 from tests import fake_nvml, forked
 from tests.captured_plans import MODES, OPTION_SETS, loaded_once, plans
-from tests.conftest import ROOT, TOPOLOGIES
+from tests.conftest import ROOT, TOPOLOGIES, load_machine
 from tests.every_machine import MACHINES, every_machine
 from tests.fake_nvml import FakeGpu, FakeMig, FakeNvml
 from tests.processes import clean_environment, waiting
@@ -387,3 +388,14 @@ def test_the_machine_is_the_same_whatever_its_file_is_called(tmp_path: Path, pri
         for name in MACHINES
     ]
     assert len(set(machines)) == len(MACHINES)
+
+
+def test_a_digest_is_one_text_however_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python keeps its hashes elsewhere hashlib has the same one; a digest is found by its text in a dictionary."""
+    machine = load_machine("dgx_h100")
+    digest = MachineDigest(machine)
+    monkeypatch.setitem(sys.modules, "_blake2", None)
+    assert str(MachineDigest(machine)) == str(digest)
+    assert {digest: 1}[MachineDigest(None, str(digest))] == 1
+    assert repr(digest) == repr(str(digest))
+    assert digest != MachineDigest(load_machine("dgx_a100_nps4"))

@@ -27,6 +27,7 @@ from hwnuma.model.gpu import MigInstance
 from hwnuma.processes import binding, procfs
 from hwnuma.testing import FakeGpu, FakeMachine, FakeMig, FakeNvml, fake_nvml, machine, machines
 from hwnuma.testing.nvml import GPU_IS_LOST, NO_PERMISSION, build, compiler
+from hwnuma.testing.nvml import main as describe
 from tests.captured_plans import loaded_once, plans
 from tests.conftest import ROOT, TOPOLOGIES, load_machine
 from tests.every_machine import quick_few
@@ -651,3 +652,52 @@ def test_the_example_needs_no_more_than_this(pytester: pytest.Pytester) -> None:
         cwd=pytester.path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_fake_library_that_cannot_be_built_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that is not there, and one that fails."""
+    monkeypatch.setenv("CC", str(tmp_path / "cc"))
+    with pytest.raises(NvmlError, match=r"cannot be built: .*cc: No such file or directory \(see CC\)"):
+        build(tmp_path)
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(NvmlError, match="cannot be built: false .* failed:"):
+        build(tmp_path)
+
+
+def test_a_description_is_written_without_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``python -m hwnuma.testing.nvml``, with what is asked for and no more; with nothing it says what there is."""
+    file = tmp_path / "gpus.txt"
+    monkeypatch.setattr(
+        sys, "argv", ["nvml", "--describe", str(file), "--gpu", "0000:07:00.0=0-3", "--gpu", "0000:0b:00.0"]
+    )
+    describe()
+    assert file.read_text() == FakeNvml([FakeGpu("0000:07:00.0", cpus=CpuSet("0-3")), FakeGpu("0000:0b:00.0")]).text()
+    monkeypatch.setattr(sys, "argv", ["nvml"])
+    with pytest.raises(SystemExit) as ended:
+        describe()
+    assert ended.value.code == 2
+
+
+def test_the_fakes_folder_comes_ahead_of_others(tmp_path: Path) -> None:
+    """What LD_LIBRARY_PATH has already stays in it."""
+    require(compiler() is not None, "the fake NVML is C and there is no compiler (CC, cc, gcc, clang)")
+    folder = FakeNvml().env(tmp_path, {})["LD_LIBRARY_PATH"]
+    assert FakeNvml().env(tmp_path, {"LD_LIBRARY_PATH": "/opt/lib"})["LD_LIBRARY_PATH"] == f"{folder}:/opt/lib"
+
+
+def test_a_machine_says_what_it_is(hwnuma_machine: Enter) -> None:
+    """Its file is what plans elsewhere, its name stands in what pytest prints; of AMD's GPUs, ROCm's variable counts."""
+    there = hwnuma_machine("frontier_mi250x", visible="1,0")
+    assert there.file.name.startswith("frontier_mi250x.xml")
+    assert repr(there) == "<hwnuma.testing machine frontier_mi250x>"
+    assert os.environ["ROCR_VISIBLE_DEVICES"] == "1,0"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert repr(machine("dgx_h100")) == "<hwnuma.testing machine dgx_h100, not entered>"
+
+
+def test_a_machine_without_gpus_is_taken_for_nvidias(tmp_path: Path) -> None:
+    """As most are; its variable of visible devices is set, and there is nothing that it could name."""
+    with Topology.from_synthetic("numa:2 pu:2") as topology:
+        (tmp_path / "none.xml").write_text(topology.export_xml())
+    with machine(tmp_path / "none.xml", visible="0"):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"

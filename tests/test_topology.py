@@ -19,8 +19,10 @@ from hwnuma import (
     Topology,
     TopologyFileError,
 )
-from hwnuma.hwloc.library import RUNNING_VERSION, check_version
+from hwnuma.captures.document import document_of
+from hwnuma.hwloc.library import RUNNING_VERSION, check_version, ffi, read_bitmap
 from hwnuma.hwloc.xml import normalized_xml
+from hwnuma.model.facts import Facts
 from tests.conftest import TOPOLOGIES, synthetic
 
 DGX = TOPOLOGIES / "dgx_a100_nps4.xml"
@@ -127,6 +129,21 @@ def test_a_memory_node_has_no_cpus() -> None:
 def test_a_machine_without_core_objects_has_a_core_a_pu() -> None:
     """A topology whose PUs hang in no core: each is a core of its own."""
     assert [str(core.cpuset) for core in synthetic("numa:2 pu:2").cores] == ["0", "1", "2", "3"]
+
+
+def test_facts_of_another_machine_are_refused() -> None:
+    """A capture whose process may use CPUs that the topology does not have was put together by hand."""
+    told, _ = document_of(DGX.read_text(), Facts(affinity=CpuSet("500-501")), anonymous=False)
+    with (
+        Topology.from_xml_buffer(told, source="odd.xml") as topology,
+        pytest.raises(TopologyFileError, match=r"saved in odd\.xml make no sense: affinity is CPUs 500-501, and the"),
+    ):
+        topology.machine()
+
+
+def test_a_bitmap_that_is_not_there_is_empty() -> None:
+    """As libhwloc has them (NULL) for objects without CPUs, such as PCI devices."""
+    assert read_bitmap(CpuSet, ffi.NULL) == CpuSet()
 
 
 def test_narrowing_only_narrows() -> None:

@@ -325,3 +325,11 @@ def test_whose_right_it_is_depends_on_who_asks(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(refusals, "_has", lambda _capability: True)
     monkeypatch.setattr(refusals, "_in_another_user_namespace", lambda _pid: True)
     assert "it is in another user namespace, where this root has no rights" in not_readable(1, "environ", denied)
+
+
+def test_a_process_is_held_against_what_exec_recorded() -> None:
+    """From Python, as from the command line; of this process itself there is no record, and no word is foreign."""
+    with waiting(*EXEC_LAST, *WAIT) as process:
+        found = hwnuma.verify(pid=process.pid)
+    assert (found.pid, found.ok, [thread.cpuset for thread in found.threads]) == (process.pid, True, [LAST])
+    assert why_foreign(os.getpid()) == ""

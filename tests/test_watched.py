@@ -13,7 +13,9 @@ import pytest
 
 from hwnuma.devices.watched import NoAnswerError, ask_within
 from hwnuma.errors import NvmlError
+from tests.namespaces import can_unshare, without_proc
 from tests.processes import answer_of, clean_environment
+from tests.require import require
 
 
 def _ask(expression: str, limit: float = 30, before: str = "", after: str = "") -> Any:
@@ -113,6 +115,29 @@ def test_a_thread_that_hangs_does_not_keep_the_process() -> None:
 def test_a_child_that_ends_by_itself_is_told(expression: str, reason: str) -> None:
     """With the signal, and the last line of what it wrote to its standard error."""
     assert _ask(expression) == ["NoAnswerError", reason]
+
+
+def test_a_child_that_closes_its_end_and_does_not_end_is_ended() -> None:
+    """Nothing more can come of it: it is waited for a moment, killed, and no child is left."""
+    code = (
+        "import json, os, signal; from hwnuma.devices.watched import ask_within, NoAnswerError\n"
+        "try:\n    ask_within(30, lambda: (os.close(2), signal.pause())); said = ''\n"
+        "except NoAnswerError as error:\n    said = str(error)\n"
+        "try:\n    os.waitpid(-1, os.WNOHANG); left = True\nexcept ChildProcessError:\n    left = False\n"
+        "print(json.dumps([said, left]))"
+    )
+    assert answer_of(code)[0] == ["the process that asked it ended without an answer", False]
+
+
+def test_without_proc_it_asks_in_a_thread() -> None:
+    """How many threads this process has is not known then, so it is not forked."""
+    require(can_unshare(), "this user may not make namespaces here (unshare)")
+    code = "import os; from hwnuma.devices.watched import ask_within; print(ask_within(30, os.getpid) == os.getpid())"
+    done = subprocess.run(
+        without_proc(sys.executable, "-c", code),
+        capture_output=True, text=True, check=True, env=clean_environment(), timeout=120,
+    )  # fmt: skip
+    assert done.stdout == "True\n"
 
 
 def test_what_the_child_writes_beside_its_answer_does_not_spoil_it() -> None:

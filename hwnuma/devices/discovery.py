@@ -150,10 +150,7 @@ def _nvml_gpus() -> tuple[Gpu, ...]:
     # Only now: pynvml costs 25 ms, and a machine without NVIDIA GPUs has no use for it.
     from hwnuma.devices.nvml import NvmlGpus
 
-    found = NvmlGpus().gpus()
-    if not found:
-        raise GpuNotFoundError("NVML works and shows no GPU")
-    return found
+    return NvmlGpus().gpus()
 
 
 def _captured_gpus(facts: Facts) -> tuple[Gpu, ...]:
