@@ -15,7 +15,7 @@ from hwnuma.model.gpu import Gpu
 from hwnuma.model.machine import Cache, Core, Distances, Machine, NumaNode, Package, PciDevice
 
 # On how many machines a property is tried: some hundreds in the quick tests, and far more in CI.
-PROPERTY_MACHINES = int(os.environ.get("HWNUMA_PROPERTY_MACHINES", "150"))
+PROPERTY_MACHINES = int(os.environ.get("HWNUMA_PROPERTY_MACHINES", "100"))
 
 _NVIDIA, _CONTROLLER_3D = 0x10DE, 0x0302
 

@@ -192,6 +192,7 @@ def test_a_figure_has_three_digits(value: float, text: str) -> None:
     assert results.number(value) == text
 
 
+@pytest.mark.slow  # it measures
 def test_one_command_measures_prints_and_writes(tmp_path: Path) -> None:
     """A real row, from the command line to the page; nothing of the machine's paths is in what may be published."""
     command = ("-m", "benchmarks", "--rounds", "1", "--only", "import", "--json", f"{tmp_path}/run.json")

@@ -201,6 +201,7 @@ def test_where_nothing_is_a_capture(tmp_path: Path) -> None:
     assert done.stderr == "hwnuma fleet: none of the files is a capture\n"
 
 
+@pytest.mark.slow  # another machine is made up, and captured
 def test_the_largest_class_in_words_is_the_norm(tmp_path: Path) -> None:
     """Two classes of files that are alike in words are one, and may together outnumber what was the norm."""
     template = made.PLANTED["port down"][0]()

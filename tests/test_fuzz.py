@@ -88,6 +88,7 @@ def test_the_figures_are_printed(tmp_path: Path) -> None:
     assert last.endswith("; 0 went wrong")
 
 
+@pytest.mark.slow  # several processes that plan
 def test_several_processes_share_the_inputs_of_a_target(tmp_path: Path) -> None:
     """Each input is one's: the figures are those of one process, and one that has none left to feed ends."""
     words = ("--executions", "4", "--target", "cpusets", "--jobs")

@@ -132,6 +132,7 @@ def test_a_constant():
 """
 
 
+@pytest.mark.slow  # a pytest of its own
 def test_a_fault_outside_of_functions_is_found_in_a_fresh_python(tmp_path: Path) -> None:
     """There pytest loads the module with the fault, and its tests fail of that alone."""
     tests = tmp_path / "test_made.py"

@@ -265,7 +265,7 @@ def _check(made: Made, random: Random, *, more: bool) -> int:
 
 
 def test_properties_hold_on_machines_made_up_from_chance() -> None:
-    """None of 600 generated (machine, mode) cases violates a property or differs from the oracle; in CI, of 104,000."""
+    """None of 400 generated (machine, mode) cases violates a property or differs from the oracle; in CI, of 104,000."""
     cases = placed = 0
     for number in range(PROPERTY_MACHINES):
         random = Random(_SEED * 1_000_003 + number)
