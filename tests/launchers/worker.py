@@ -78,7 +78,8 @@ def main() -> None:
         "unbuffered": sys.stdout.write_through,
         "environment": {name: os.environ.get(name) for name in names},
     }
-    print(f"rank {RANK} attempt {ATTEMPT}: Cpus_allowed_list {facts['cpus']}")
+    # In one piece: with -u, print writes the end of its line by itself, and another rank's line may come between.
+    sys.stdout.write(f"rank {RANK} attempt {ATTEMPT}: Cpus_allowed_list {facts['cpus']}\n")
     if "all-reduce" in actions:
         facts["sum"] = all_reduce()
     tell(folder, f"{RANK}-{ATTEMPT}", **facts)
