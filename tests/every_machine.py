@@ -1,8 +1,8 @@
-"""The fixtures' machines, each a test of its own: the quick tests take one of each kind, and the slow ones the others."""
+"""The same for each of many: the quick tests take some, such as a machine of each kind, and the slow ones the others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
@@ -22,9 +22,14 @@ _ONE_OF_EACH_KIND = {
 }
 
 
+def slow_but(quick: Collection[Any], values: Iterable[Any]) -> list[Any]:
+    """Values to parametrize a test with, all but some of them slow."""
+    return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def quick_few(names: Iterable[str]) -> list[Any]:
-    """Values to parametrize a test with: the machines' names, of which all but one of each kind are slow."""
-    return [name if name in _ONE_OF_EACH_KIND else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    """The same of machines' names: all but one of each kind are slow."""
+    return slow_but(_ONE_OF_EACH_KIND, names)
 
 
 every_machine = pytest.mark.parametrize("name", quick_few(MACHINES))

@@ -23,7 +23,6 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from tests import fake_nvml
 from tests.processes import ROOT, clean_environment
 
 # How long a command may take, in seconds.
@@ -49,6 +48,8 @@ def _can_be_forked(environment: Mapping[str, str]) -> bool:
 @cache
 def _fake_drivers_folder() -> str | None:
     """What the fake driver's variables have the loader look into; None where it cannot be built."""
+    from tests import fake_nvml  # not above: what forks commands has nothing of hwnuma.testing
+
     return str(fake_nvml.library().parent) if fake_nvml.compiler() else None
 
 

@@ -32,7 +32,7 @@ from hwnuma.policy.locality import locate
 from tests import fake_nvml, forked
 from tests.captured_plans import MODES, OPTION_SETS, Task, written
 from tests.conftest import TOPOLOGIES, load_machine
-from tests.every_machine import MACHINES
+from tests.every_machine import MACHINES, slow_but
 from tests.fake_nvml import FakeGpu, FakeMig, FakeNvml, made_up_uuid
 from tests.processes import clean_environment
 from tests.require import require
@@ -264,9 +264,7 @@ def _compare(answers: Answers) -> str:
 
 
 # A second of a CPU each.
-every_scene = pytest.mark.parametrize(
-    "scene", [scene if scene in ("plain", "mig") else pytest.param(scene, marks=pytest.mark.slow) for scene in SCENES]
-)
+every_scene = pytest.mark.parametrize("scene", slow_but(("plain", "mig"), SCENES))
 
 
 @every_scene

@@ -20,6 +20,7 @@ from hwnuma.model.facts import Facts, KernelSettings, NvLink, Versions
 from hwnuma.model.gpu import Gpu, MigInstance
 from hwnuma.model.value import replace
 from tests.conftest import TOPOLOGIES
+from tests.every_machine import slow_but
 from tests.test_cli import run
 
 ARROW = "\N{RIGHTWARDS ARROW}"
@@ -56,10 +57,8 @@ def test_a_machine_is_like_itself() -> None:
         assert differences(other, norm()) == []
 
 
-@pytest.mark.parametrize(
-    "name",  # each is a machine that is made up, and captured
-    [name if name in ("nps1", "smt off") else pytest.param(name, marks=pytest.mark.slow) for name in fleet.PLANTED],
-)
+# Each is a machine that is made up, and captured.
+@pytest.mark.parametrize("name", slow_but(("nps1", "smt off"), fleet.PLANTED))
 def test_one_cause_is_one_sentence(name: str) -> None:
     """SMT that is off changes every set of CPUs, and another NPS setting every GPU's node: neither is told twice."""
     other = look_of(fleet.one_of(template(name), "other", noise=False).encode(), "other")

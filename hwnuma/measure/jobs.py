@@ -225,6 +225,8 @@ def _wait(ranks: Sequence[_Rank], tree: ProcessTree, looks: Looks, changed: Simp
         # Not an Event: a signal in the midst of its methods, which are Python's, leaves its lock in disorder.
         with suppress(Empty):
             changed.get(timeout=pause)
+            while True:  # ranks that have ended together are looked at once
+                changed.get_nowait()
 
 
 class _Rank:

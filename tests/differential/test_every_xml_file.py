@@ -17,19 +17,12 @@ from hwnuma.model.options import AffinityMode, NumaOptions
 from hwnuma.model.plan import Binding
 from hwnuma.policy.planning import make_plan
 from tests.differential.machines import CORPUS_XML, FIXTURES
+from tests.every_machine import slow_but
 
 _FILES = [*sorted(FIXTURES.glob("*.xml")), *sorted(CORPUS_XML.glob("*.xml"))]
-# Of the quick tests.
-_EACH = 4
 _PUBLISHED = 82
 
-every_file = pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=() if number % _EACH == 0 else pytest.mark.slow)
-        for number, path in enumerate(_FILES)
-    ],
-)
+every_file = pytest.mark.parametrize("path", slow_but(_FILES[::4], _FILES), ids=lambda path: path.stem)
 
 
 def _gpus(machine: Machine) -> tuple[Gpu, ...]:
