@@ -431,15 +431,26 @@ def test_the_command_as_json() -> None:
         assert row["seconds"]["low"] <= row["seconds"]["median"] <= row["seconds"]["high"]
 
 
-def test_an_interrupt_ends_it_by_the_signal() -> None:
-    """With what was measured until then, or with nothing; without a traceback, and no thread is left that goes on."""
+@pytest.mark.fault("signal", "SIGINT while threads measure", "gives the end by the signal, after the threads'")
+@pytest.mark.parametrize(
+    "seconds", [0.0, 0.1, *(pytest.param(each / 50, marks=pytest.mark.slow) for each in (1, 2, 3, 4, 6, 7, 8, 9))]
+)
+def test_an_interrupt_ends_it_by_the_signal(seconds: float) -> None:
+    """With what was measured until then, or with nothing; without a traceback, and no thread is left that goes on.
+
+    So long after its first thread has started: while it makes memory, and while threads read it, which is given back then.
+    """
     command = [sys.executable, "-m", "hwnuma", "bench", "--busy", "--seconds", "600", "--memory", "16M"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         while len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1:
             assert process.poll() is None
+        time.sleep(seconds)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        try:
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == -signal.SIGINT
     assert err == ""
     assert out == "" or "interrupted: these are the first" in out

@@ -137,11 +137,12 @@ def measure(
     room = limits.room_for({node: limits.free_bytes(node) for node in real}, caches, asked.memory)
     notes = list(room.notes)
     with ExitStack() as stack:
-        workers = stack.enter_context(Workers(topology, list(every_cpu)))
         buffers = {
             node: stack.enter_context(Buffers(topology, node, room.buffer_bytes, huge_pages=asked.huge_pages))
             for node in sorted(real)
         }
+        # Entered last, so that after an interrupt the threads have ended when the memory that they read is given back.
+        workers = stack.enter_context(Workers(topology, list(every_cpu)))
         run = _Run(workers, buffers, [cell for place in places for cell in cells_of(place)], _factors or {})
         run.until(began, asked.seconds, progress, _rounds)
         placements = tuple(each.placement for each in buffers.values())
