@@ -85,6 +85,30 @@ def test_an_interrupt_that_became_another_error_ends_the_process_too(block: str)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
+FINALIZED = """
+import signal, sys, time
+from hwnuma.cli import interrupts
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+with getattr(interrupts, sys.argv[1])():
+    Finalized()
+    time.sleep(30)
+"""
+
+
+@pytest.mark.fault("signal", "SIGINT while an object is finalized", "gives the end by the signal all the same")
+@pytest.mark.parametrize("block", ["ClearedUpFirst", "UndoneFirst"])
+def test_an_interrupt_that_meets_a_finalizer_is_not_lost(block: str) -> None:
+    """Python drops what is raised in one: hwnuma bench went on for all its seconds."""
+    done = subprocess.run(
+        [sys.executable, "-c", FINALIZED, block],
+        capture_output=True, text=True, check=False, env=clean_environment(), timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 # ---- binding -------------------------------------------------------------------------------------------------
 
 STORM = """

@@ -7,7 +7,14 @@ nothing to put back, so `hwnuma.cli.start` lets the signal end them at once. `hw
 from __future__ import annotations
 
 import os
-from signal import SIG_DFL, SIGHUP, SIGINT, SIGTERM, default_int_handler, getsignal, signal
+from signal import SIG_DFL, SIGHUP, SIGINT, SIGTERM, getsignal, signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+# Seconds until a signal that came while an object was finalized is sent again.
+_PAUSE = 0.01
 
 
 class UndoneFirst:
@@ -19,7 +26,11 @@ class UndoneFirst:
     def __enter__(self) -> None:
         self._ends_process = getsignal(SIGINT) == SIG_DFL
         if self._ends_process:
-            signal(SIGINT, default_int_handler)
+            signal(SIGINT, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if not _comes_again(number, frame):
+            raise KeyboardInterrupt
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if self._ends_process:
@@ -48,8 +59,8 @@ class ClearedUpFirst:
         for number in self._handled:
             signal(number, self._end)
 
-    def _end(self, number: int, _frame: object) -> None:
-        if not self._is_ending:
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_ending and not _comes_again(number, frame):
             self._is_ending = True
             raise _Ended(number)
 
@@ -59,6 +70,20 @@ class ClearedUpFirst:
         interrupt = _interrupt_of(error)
         if isinstance(interrupt, _Ended):
             os.kill(os.getpid(), interrupt.number)
+
+
+def _comes_again(number: int, frame: FrameType | None) -> bool:
+    """Whether a signal met a finalizer, where Python prints what is raised, and drops it: then it is sent once more."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    if frame is None:
+        return False
+    from threading import Timer  # only here: `hwnuma bind` has no use for it
+
+    again = Timer(_PAUSE, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+    return True
 
 
 def _interrupt_of(error: BaseException | None) -> KeyboardInterrupt | None:
